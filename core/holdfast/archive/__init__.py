@@ -1,0 +1,1 @@
+"""Trees of files: walked, encoded as pxar, restored."""

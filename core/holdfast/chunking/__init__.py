@@ -1,0 +1,1 @@
+"""Bytes in, cut points out; no I/O."""

@@ -1,0 +1,1 @@
+"""The command line: arguments to a request, one operation, outcome to text."""

@@ -1,0 +1,1 @@
+"""Deduplicated storage in the Proxmox Backup Server format; knows nothing of files or disks."""

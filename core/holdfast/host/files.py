@@ -1,0 +1,274 @@
+"""Files: checked reads and durable writes, each effect behind the fault gate.
+
+A file is replaced by writing a temporary one beside it, flushing it if asked, and renaming it over
+the old one, so that a reader sees the old bytes or the new ones and never a mixture.
+"""
+
+import ctypes
+import errno
+import functools
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from holdfast.errors import DamagedData, HoldfastError, NoSpace, Refused
+from holdfast.host import gate
+
+Path = str | bytes
+Buffer = bytes | bytearray | memoryview
+
+_UTIME_NOW: Final = (1 << 30) - 1
+_UTIME_OMIT: Final = (1 << 30) - 2
+_AT_FDCWD: Final = -100
+_AT_SYMLINK_NOFOLLOW: Final = 0x100
+_IOV_MAX: Final = 1024
+
+
+def _pass(call: str, path: object) -> int | None:
+    return gate.active(call, path) if gate.active is not None else None
+
+
+def as_holdfast_error(error: OSError, doing: str) -> HoldfastError:
+    """The error a person should see for `error`, which came up while `doing` something."""
+    reason = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return NoSpace(f"no space left while {doing}", hint="free space, then run it again")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return Refused(f"not allowed while {doing}: {reason}")
+    return HoldfastError(f"{reason} while {doing}")
+
+
+@contextmanager
+def explained(doing: str) -> Iterator[None]:
+    """Turn an OSError inside the block into a HoldfastError that says what was being done."""
+    try:
+        yield
+    except OSError as error:
+        raise as_holdfast_error(error, doing) from error
+
+
+# Reading -----------------------------------------------------------------------------------------
+
+
+def open_read(path: Path, *, dir_fd: int | None = None, extra_flags: int = 0) -> int:
+    """Open for reading without moving the access time where that is allowed (OSError)."""
+    _pass("open", path)
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | extra_flags
+    try:
+        return os.open(path, flags | os.O_NOATIME, dir_fd=dir_fd)
+    except PermissionError:  # only the owner may ask for O_NOATIME
+        return os.open(path, flags, dir_fd=dir_fd)
+
+
+def read_all(fd: int, *, size_max: int, what: str) -> bytes:
+    """Everything from `fd`, which must be a regular file of at most `size_max` bytes.
+
+    Raises:
+        DamagedData: larger than that, not a regular file, or cut short while reading.
+        OSError: the disk's own complaint.
+    """
+    _pass("read", what)
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
+        raise DamagedData(what, "not a regular file")
+    if info.st_size > size_max:
+        raise DamagedData(what, f"{info.st_size} bytes, more than the {size_max} it may have")
+    data = os.pread(fd, info.st_size + 1, 0)
+    if len(data) < info.st_size:  # an interrupted or odd read: collect the rest
+        parts = [data]
+        got = len(data)
+        while got < info.st_size and (more := os.pread(fd, info.st_size - got, got)):
+            parts.append(more)
+            got += len(more)
+        data = b"".join(parts)
+    if len(data) != info.st_size:
+        raise DamagedData(what, f"{len(data)} bytes could be read, {info.st_size} were expected")
+    return data
+
+
+def read_file(path: Path, *, size_max: int, dir_fd: int | None = None) -> bytes:
+    """The bytes of a regular file that is not a symbolic link (see read_all for errors)."""
+    fd = open_read(path, dir_fd=dir_fd, extra_flags=os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        return read_all(fd, size_max=size_max, what=os.fsdecode(path))
+    finally:
+        os.close(fd)
+
+
+# Writing -----------------------------------------------------------------------------------------
+
+
+def write_all(fd: int, parts: Iterable[Buffer], *, path: object = None) -> int:
+    """Write every byte of `parts`, however small the system's steps; bytes written (OSError)."""
+    views = [memoryview(part).cast("B") for part in parts if len(part)]
+    total = 0
+    while views:
+        limit = _pass("write", path)
+        done = os.writev(fd, views[:_IOV_MAX]) if limit is None else os.write(fd, views[0][:limit])
+        if done == 0:
+            raise OSError(errno.EIO, "the system accepted no bytes", path)
+        total += done
+        while views and done >= len(views[0]):
+            done -= len(views.pop(0))
+        if done:
+            views[0] = views[0][done:]
+    return total
+
+
+def pwrite_all(fd: int, data: Buffer, offset: int, *, path: object = None) -> None:
+    """Write every byte of `data` at `offset` (OSError)."""
+    view = memoryview(data).cast("B")
+    while view:
+        limit = _pass("write", path)
+        done = os.pwrite(fd, view if limit is None else view[:limit], offset)
+        if done == 0:
+            raise OSError(errno.EIO, "the system accepted no bytes", path)
+        view, offset = view[done:], offset + done
+
+
+def temporary_name(path: str, suffix: str | None = None) -> str:
+    """Beside `path`, its last extension replaced by `tmp_XXXXXX` (or by `suffix`)."""
+    directory, name = os.path.split(path)
+    stem, dot, _extension = name.rpartition(".")
+    ending = suffix or f"tmp_{secrets.token_hex(3)}"
+    return os.path.join(directory, f"{stem if dot else name}.{ending}")
+
+
+def create(path: Path, *, mode: int = 0o644, dir_fd: int | None = None) -> int:
+    """Open a new file for reading and writing with exactly `mode`; it must not exist (OSError)."""
+    _pass("open", path)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(path, flags, mode, dir_fd=dir_fd)
+    os.fchmod(fd, mode)
+    return fd
+
+
+def replace_file(
+    path: str,
+    parts: Sequence[Buffer],
+    *,
+    mode: int = 0o644,
+    owner: tuple[int, int] | None = None,
+    sync: bool = False,
+) -> int:
+    """Put `parts` under `path` in one step; bytes written (OSError, nothing left behind).
+
+    Args:
+        path: what to replace, or make.
+        parts: written one after the other.
+        mode: permission bits, set whatever the umask.
+        owner: uid and gid to give the file to.
+        sync: flush the file before and its directory after the rename.
+    """
+    temporary = temporary_name(path)
+    fd = create(temporary, mode=mode)
+    try:
+        try:
+            size = write_all(fd, parts, path=path)
+            if owner is not None:
+                os.fchown(fd, *owner)
+            if sync:
+                fsync(fd, path=path)
+        finally:
+            os.close(fd)
+        rename(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    if sync:
+        fsync_directory(os.path.dirname(path))
+    return size
+
+
+def rename(source: Path, target: Path) -> None:
+    _pass("rename", target)
+    os.rename(source, target)
+
+
+def link(source: Path, target: Path) -> None:
+    _pass("link", target)
+    os.link(source, target, follow_symlinks=False)
+
+
+def unlink(path: Path, *, dir_fd: int | None = None) -> None:
+    _pass("unlink", path)
+    os.unlink(path, dir_fd=dir_fd)
+
+
+def make_directory(path: Path, *, mode: int = 0o755, owner: tuple[int, int] | None = None) -> None:
+    """One new directory with exactly `mode` (OSError)."""
+    _pass("mkdir", path)
+    os.mkdir(path, mode)
+    os.chmod(path, mode)
+    if owner is not None:
+        os.chown(path, *owner)
+
+
+def remove_directory(path: Path) -> None:
+    _pass("rmdir", path)
+    os.rmdir(path)
+
+
+def fsync(fd: int, *, path: object = None) -> None:
+    _pass("fsync", path)
+    os.fsync(fd)
+
+
+def fsync_directory(path: Path) -> None:
+    """Make renames and new names in `path` last (OSError)."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fsync(fd, path=path)
+    finally:
+        os.close(fd)
+
+
+def sync_filesystem(path: Path) -> None:
+    """Flush everything of the file system that holds `path` (syncfs; OSError)."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _pass("syncfs", path)
+        if _libc().syncfs(fd) != 0:
+            raise _last_error(path)
+    finally:
+        os.close(fd)
+
+
+# Access times ------------------------------------------------------------------------------------
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = (("tv_sec", ctypes.c_long), ("tv_nsec", ctypes.c_long))
+
+
+_NOW_AND_KEEP: Final = (_Timespec * 2)(_Timespec(0, _UTIME_NOW), _Timespec(0, _UTIME_OMIT))
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+@functools.cache
+def _utimensat() -> Callable[..., int]:
+    function = _libc().utimensat
+    function.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int)
+    function.restype = ctypes.c_int
+    return function
+
+
+def _last_error(path: object) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number), path)
+
+
+def touch_access_time(path: Path, *, dir_fd: int | None = None) -> None:
+    """Access time now, modification time kept, links not followed (FileNotFoundError, OSError)."""
+    _pass("touch", path)
+    where = _AT_FDCWD if dir_fd is None else dir_fd
+    if _utimensat()(where, os.fsencode(path), _NOW_AND_KEEP, _AT_SYMLINK_NOFOLLOW) != 0:
+        raise _last_error(path)

@@ -1,0 +1,1 @@
+"""PostgreSQL clusters: WAL, base backups, recovery."""

@@ -1,0 +1,1 @@
+"""What tests share: vectors, scratch stores, drivers of real programs."""

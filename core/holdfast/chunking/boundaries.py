@@ -1,0 +1,191 @@
+"""Cut points of a stream that knows where its files begin, and where foreign chunks are put in.
+
+A tree's payload stream suggests the start of every file as a place to cut, so that a file that did
+not change lies in chunks that did not change. Chunks of an earlier snapshot may be injected whole;
+they force a boundary. Positions are *virtual*: raw bytes plus injected bytes before them.
+
+Two rules stand behind one interface. Both are pure: fed with the same bytes and suggestions they
+cut in the same places, however the bytes are cut into buffers on the way.
+
+SnappingCutter (ours, for FastCDC): look for a content cut; then move it on to the next start of a
+    file when that is near. Where files are small the cut is looked for with a quarter of the mean,
+    because fine chunks are easier to take over into the next snapshot. A cut depends on content
+    near by only, so after an insertion the old cuts come back within a few chunks.
+
+BoundaryCutter (for buzhash): the rule of Proxmox Backup's client. The first start of a file that
+    is at least the minimum away wins, unless a content cut was found in an earlier block; so cuts
+    depend on the block size, here fixed.
+
+Source: docs/algorithms/chunking.md.
+"""
+
+from bisect import bisect_left
+from typing import Final, Protocol
+
+from holdfast.chunking.cutters import Chunker, Cutter, cutter_for
+from holdfast.chunking.params import MEAN_BYTES_MIN, ChunkingParams
+from holdfast.units import KIB
+
+BLOCK_BYTES: Final = 256 * KIB
+_FINE_SHARE: Final = 4  # where files are small, chunks of a quarter of the mean
+_FORGET_AFTER: Final = 8192  # suggestions left behind before they are dropped in one go
+
+
+class StreamCutter(Protocol):
+    """Ends the chunks of one stream.
+
+    The owner of the bytes keeps the unfinished chunk and everything behind it in one buffer, and
+    asks `next_cut` until it answers 0. What is left at the end of the stream is the last chunk.
+    Asking once per large buffer (not per file) is cheap; bytes without a cut may be hashed again.
+    """
+
+    params: ChunkingParams
+    base: int  # virtual position of the first byte of the unfinished chunk
+
+    def suggest(self, position: int, /) -> None:
+        """A file begins at virtual `position`; never less than the one before."""
+
+    def next_cut(self, data: memoryview, *, ended: bool = False) -> int:
+        """Length of the chunk that begins at `base`, or 0 when it does not end in `data`.
+
+        `data` begins at `base` and is what was not handed out before, plus what came since. A
+        positive answer moves `base` on. With `ended` no more bytes will come before a forced
+        boundary or the end of the stream: decide with what is there.
+        """
+
+    def force(self, raw_bytes: int, injected_bytes: int = 0) -> None:
+        """The chunk at `base` was ended after `raw_bytes`, and foreign chunks were put in."""
+
+
+class _Suggestions:
+    """Ascending positions; those behind the stream are skipped by bisection, not one by one."""
+
+    __slots__ = ("_positions", "_start", "add")
+
+    def __init__(self) -> None:
+        self._positions: list[int] = []
+        self._start = 0
+        self.add = self._positions.append
+
+    def first_from(self, position: int) -> int | None:
+        """The least suggestion at or after `position`; drops all before it."""
+        self._start = bisect_left(self._positions, position, self._start)
+        if self._start > _FORGET_AFTER:
+            del self._positions[: self._start]
+            self._start = 0
+        return self._positions[self._start] if self._start < len(self._positions) else None
+
+
+class BoundaryCutter:
+    """Suggested and forced boundaries over any cutter, the way Proxmox Backup's client does it."""
+
+    def __init__(self, cutter: Cutter, *, block_bytes: int | None = BLOCK_BYTES) -> None:
+        """With `block_bytes` None each buffer given to `next_cut` counts as one block."""
+        self.params = cutter.params
+        self.base = 0
+        self._cutter = cutter
+        self._suggestions = _Suggestions()
+        self._scanned = 0
+        self._block_bytes = block_bytes
+        self.suggest = self._suggestions.add
+
+    def next_cut(self, data: memoryview, *, ended: bool = False) -> int:
+        """See StreamCutter."""
+        if self._block_bytes is None:
+            return self._cut_in(data)
+        while self._scanned < len(data):
+            total = (self._scanned // self._block_bytes + 1) * self._block_bytes
+            if total > len(data) and not ended:
+                return 0
+            cut = self._cut_in(data[:total])
+            if cut:
+                return cut
+        return 0
+
+    def force(self, raw_bytes: int, injected_bytes: int = 0) -> None:
+        """See StreamCutter."""
+        self.base += raw_bytes + injected_bytes
+        self._scanned = 0
+
+    def _cut_in(self, data: memoryview) -> int:
+        """One block has arrived: `data` is the whole unfinished chunk up to the block's end."""
+        base, total, limits = self.base, len(data), self.params
+        earliest = base + max(self._scanned, limits.chunk_bytes_min)
+        suggestion = self._suggestions.first_from(earliest)
+        if suggestion == base + self._scanned:  # what was scanned before was no cut: not again
+            suggestion = None
+        length = 0
+        if suggestion is not None and suggestion <= base + min(total, limits.chunk_bytes_max):
+            length = suggestion - base
+        else:
+            length = self._cutter.scan(data, scanned=self._scanned)
+        if length:
+            self.force(length)
+        else:
+            self._scanned = total
+        return length
+
+
+class SnappingCutter:
+    """Content cuts, moved on to the start of the next file where one is near."""
+
+    def __init__(self, params: ChunkingParams, *, chunker: Chunker = Chunker.FASTCDC) -> None:
+        self.params = params
+        self.base = 0
+        fine_mean = max(params.chunk_bytes_mean // _FINE_SHARE, MEAN_BYTES_MIN)
+        self._fine = cutter_for(chunker, ChunkingParams.for_mean(fine_mean))
+        self._coarse = cutter_for(chunker, params)
+        self._near_fine = fine_mean // 4
+        self._near_coarse = params.chunk_bytes_mean // 4
+        self._suggestions = _Suggestions()
+        self._fine_cut = self._coarse_cut = 0
+        self._scanned = 0
+        self.suggest = self._suggestions.add
+
+    def next_cut(self, data: memoryview, *, ended: bool = False) -> int:
+        """See StreamCutter."""
+        length = self._cut_in(data, ended=ended)
+        if length:
+            self.force(length)
+        return length
+
+    def force(self, raw_bytes: int, injected_bytes: int = 0) -> None:
+        """See StreamCutter."""
+        self.base += raw_bytes + injected_bytes
+        self._fine_cut = self._coarse_cut = self._scanned = 0
+
+    def _cut_in(self, data: memoryview, *, ended: bool) -> int:
+        size = len(data)
+        if not self._fine_cut:
+            self._fine_cut = self._fine.scan(data, scanned=self._scanned)
+        if self._fine_cut:
+            near = min(self._near_fine, self.params.chunk_bytes_max - self._fine_cut)
+            if size <= self._fine_cut + near and near and not ended:
+                return 0  # a file may yet begin near the cut
+            start = self._file_start(self._fine_cut, near, size)
+            if start:
+                return start
+            if not self._coarse_cut:
+                cut = self._coarse.scan(data, scanned=self._scanned)
+                self._coarse_cut = max(cut, self._fine_cut) if cut else 0
+            if self._coarse_cut:
+                near = min(self._near_coarse, self.params.chunk_bytes_max - self._coarse_cut)
+                if size <= self._coarse_cut + near and near and not ended:
+                    return 0
+                return self._file_start(self._coarse_cut, near, size) or self._coarse_cut
+        self._scanned = size
+        return 0
+
+    def _file_start(self, cut: int, near: int, size: int) -> int:
+        """Length up to the first file that begins from `cut` to `cut + near`; 0 if none does."""
+        start = self._suggestions.first_from(self.base + cut)
+        if start is None or start > self.base + min(cut + near, size):
+            return 0
+        return start - self.base
+
+
+def stream_cutter(chunker: Chunker, params: ChunkingParams) -> StreamCutter:
+    """The rule that belongs to a content cutter."""
+    if chunker is Chunker.BUZHASH:
+        return BoundaryCutter(cutter_for(chunker, params))
+    return SnappingCutter(params, chunker=chunker)

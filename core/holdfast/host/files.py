@@ -146,6 +146,23 @@ def create(path: Path, *, mode: int = 0o644, dir_fd: int | None = None) -> int:
     return fd
 
 
+def open_update(path: Path, *, mode: int | None = None, append: bool = False) -> int:
+    """Open for reading and writing in place; with `mode`, a missing file is made (OSError)."""
+    _pass("open", path)
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY | (os.O_APPEND if append else 0)
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        if mode is None:
+            raise
+    try:
+        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, mode)
+    except FileExistsError:  # made by somebody else in between
+        return os.open(path, flags)
+    os.fchmod(fd, mode)
+    return fd
+
+
 def replace_file(
     path: str,
     parts: Sequence[Buffer],

@@ -1,1 +1,0 @@
-"""Configuration: TOML to typed settings."""

@@ -1,5 +1,3 @@
 """Holdfast: deduplicating backups in the Proxmox Backup Server datastore format."""
 
-from typing import Final
-
-__version__: Final = "0.1.0"
+__version__ = "0.1.0"

@@ -25,6 +25,9 @@ _UTIME_OMIT: Final = (1 << 30) - 2
 _AT_FDCWD: Final = -100
 _AT_SYMLINK_NOFOLLOW: Final = 0x100
 _IOV_MAX: Final = 1024
+_KEEP_SIZE: Final = 1  # modes of fallocate(2)
+_PUNCH_HOLE: Final = 2
+_ZEROS_BYTES: Final = 1 << 20
 
 
 def _pass(call: str, path: object) -> int | None:
@@ -233,6 +236,27 @@ def remove_directory(path: Path) -> None:
 def fsync(fd: int, *, path: object = None) -> None:
     _pass("fsync", path)
     os.fsync(fd)
+
+
+def flush_data(fd: int) -> None:
+    """What was written to `fd` survives a power loss (fdatasync; OSError)."""
+    _pass("fsync", fd)
+    os.fdatasync(fd)
+
+
+def punch_hole(fd: int, offset: int, length: int) -> None:
+    """Make a range of a file or block device read as zero and give its space back (OSError)."""
+    _pass("write", fd)
+    libc = _libc()
+    libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    if libc.fallocate(fd, _PUNCH_HOLE | _KEEP_SIZE, offset, length) == 0:
+        return
+    number = ctypes.get_errno()
+    if number not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+        raise OSError(number, os.strerror(number))
+    zeros = bytes(min(length, _ZEROS_BYTES))  # the file system cannot: write them
+    for at in range(offset, offset + length, _ZEROS_BYTES):
+        pwrite_all(fd, zeros[: offset + length - at], at)
 
 
 def fsync_directory(path: Path) -> None:

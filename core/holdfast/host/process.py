@@ -31,6 +31,15 @@ def is_running(pid: int, started_ticks: int) -> bool:
     return start_ticks(pid) == started_ticks
 
 
+def is_paused(pid: int) -> bool:
+    """Whether the process was stopped by SIGSTOP (or a debugger) and waits for SIGCONT."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat_file:
+            return stat_file.read().rpartition(b")")[2].split()[:1] in ([b"T"], [b"t"])
+    except OSError:
+        return False
+
+
 def own_start_ticks() -> int:
     ticks = start_ticks(os.getpid())
     return ticks if ticks is not None else 0

@@ -1,0 +1,144 @@
+"""From an operation's many small reports to a file that changes at most five times a second."""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final, Protocol
+
+from holdfast.jobs import progress_record
+from holdfast.jobs.estimate import TwoStreamEstimate
+from holdfast.jobs.journal import RunningTask
+from holdfast.jobs.progress_record import ProgressRecord
+from holdfast.units import GIB, KIB, MIB
+
+PUBLISH_S_MIN: Final = 0.2
+
+
+class Throttle(Protocol):
+    """Something that slows a caller down; see holdfast.jobs.budget."""
+
+    def take(self, amount: int) -> None:
+        """Return when `amount` more bytes are allowed."""
+        ...
+
+
+class TaskProgress:
+    """Progress of one task (fulfils operations.progress.Progress); safe to call from threads."""
+
+    def __init__(
+        self,
+        task: RunningTask,
+        *,
+        reading: Throttle | None = None,
+        writing: Throttle | None = None,
+        steady_clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._task = task
+        self._reading = reading
+        self._writing = writing
+        self._steady = steady_clock
+        self._lock = threading.Lock()
+        self._estimate = TwoStreamEstimate()
+        self._record = ProgressRecord()
+        self._items = self._bytes = self._new = 0
+        self._item = ""
+        self._phase_began_s = steady_clock()
+        self._due_s = 0.0
+        self._publish()
+
+    def phase(self, name: str) -> None:
+        with self._lock:
+            self._say_phase()
+            self._record = ProgressRecord(phase=name)
+            self._items = self._bytes = self._new = 0
+            self._item = ""
+            self._estimate.restart()
+            self._phase_began_s = self._steady()
+            self._publish()
+        if name:
+            self._task.say(name)
+
+    def total(self, items: int | None = None, bytes: int | None = None) -> None:  # noqa: A002
+        with self._lock:
+            self._record = replace(
+                self._record,
+                total_items=items if items is not None else self._record.total_items,
+                total_bytes=bytes if bytes is not None else self._record.total_bytes,
+            )
+
+    def advance(self, items: int = 0, bytes: int = 0) -> None:  # noqa: A002
+        with self._lock:
+            self._items += items
+            self._bytes += bytes
+            if self._steady() >= self._due_s:
+                self._publish()
+        if bytes and self._reading is not None:
+            self._reading.take(bytes)
+
+    def stored(self, new_bytes: int) -> None:
+        """Of what was advanced over, so many bytes were not in the store yet."""
+        with self._lock:
+            self._new += new_bytes
+        if new_bytes and self._writing is not None:
+            self._writing.take(new_bytes)
+
+    def item(self, name: str) -> None:
+        self._item = name
+        if self._steady() >= self._due_s:
+            with self._lock:
+                self._publish()
+
+    def warn(self, message: str) -> None:
+        self._task.warn(message)
+
+    def waiting(self, reason: str) -> None:
+        """The work has not begun because of `reason`; empty when it goes on."""
+        with self._lock:
+            self._record = replace(self._record, waiting_for=reason)
+            self._publish()
+
+    def close(self) -> None:
+        """The work is over; say what the last phase came to."""
+        with self._lock:
+            self._say_phase()
+            self._due_s = float("inf")
+
+    def _publish(self) -> None:
+        now_s = self._steady()
+        counts_bytes = bool(self._bytes or self._record.total_bytes)
+        done = self._bytes if counts_bytes else self._items
+        self._estimate.sample(now_s, done, self._new if counts_bytes else 0)
+        total = self._record.total_bytes if counts_bytes else self._record.total_items
+        self._record = replace(
+            self._record,
+            done_bytes=self._bytes,
+            done_items=self._items,
+            new_bytes=self._new,
+            item=self._item,
+            rate=self._estimate.per_second,
+            eta_s=self._estimate.left_s(total),
+            warnings=self._task.warnings,
+            updated=self._task.journal.clock.now_s(),
+        )
+        self._due_s = now_s + PUBLISH_S_MIN
+        with suppress(OSError):  # progress nobody can see must not stop the work
+            progress_record.write(self._task.progress_path, self._record)
+
+    def _say_phase(self) -> None:
+        if not (self._items or self._bytes):
+            return
+        parts = [f"{self._items} items"] if self._items else []
+        parts += [_size(self._bytes)] if self._bytes else []
+        parts += [f"{_size(self._new)} new"] if self._new else []
+        span_s = self._steady() - self._phase_began_s
+        name = f"{self._record.phase}: " if self._record.phase else ""
+        self._task.say(f"{name}{', '.join(parts)} in {span_s:.1f} s")
+
+
+def _size(amount: int) -> str:
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if amount >= unit:
+            return f"{amount / unit:.1f} {name}"
+    return f"{amount} B"

@@ -1,0 +1,1 @@
+"""Measurements: each script states its question, corpus and seed."""

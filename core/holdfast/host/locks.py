@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import struct
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -79,7 +80,29 @@ def drop_range_lock(fd: int, *, start: int, length: int = 1) -> None:
     fcntl.fcntl(fd, F_OFD_SETLK, _range(fcntl.F_UNLCK, start, length))
 
 
+@dataclass(frozen=True, slots=True)
+class ForeignLock:
+    """A lock that somebody else holds.
+
+    Attributes:
+        start: its first byte.
+        length: bytes, 0 for "to the end of any file".
+        pid: the process of a record lock; -1 for an OFD lock.
+    """
+
+    start: int
+    length: int
+    pid: int
+
+
+def foreign_lock(fd: int, mode: LockMode, *, start: int, length: int = 1) -> ForeignLock | None:
+    """One lock of others that stands in the way of taking `mode` on the range; takes none."""
+    kind = fcntl.F_RDLCK if mode is LockMode.SHARED else fcntl.F_WRLCK
+    answer = fcntl.fcntl(fd, F_OFD_GETLK, _range(kind, start, length))
+    found, _whence, found_start, found_length, pid = _FLOCK.unpack(answer)
+    return None if found == fcntl.F_UNLCK else ForeignLock(found_start, found_length, pid)
+
+
 def is_range_locked(fd: int, *, start: int, length: int = 1) -> bool:
     """Whether another open file holds any lock on the range; takes none itself."""
-    answer = fcntl.fcntl(fd, F_OFD_GETLK, _range(fcntl.F_WRLCK, start, length))
-    return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+    return foreign_lock(fd, LockMode.EXCLUSIVE, start=start, length=length) is not None

@@ -166,6 +166,12 @@ def open_update(path: Path, *, mode: int | None = None, append: bool = False) ->
     return fd
 
 
+def truncate(fd: int, size: int, *, path: object = None) -> None:
+    """Give the file exactly `size` bytes; new ones are a hole (OSError)."""
+    _pass("truncate", path)
+    os.ftruncate(fd, size)
+
+
 def replace_file(
     path: str,
     parts: Sequence[Buffer],

@@ -1,0 +1,65 @@
+"""Reused memory that file content is read into and chunks are taken from.
+
+A segment is filled by one producer, cut into chunks, and comes back to the pool when it has been
+filled completely (`retire`) and the workers are done with every chunk in it. The pool is what
+bounds memory: a producer that is ahead of the workers waits here.
+"""
+
+import threading
+from queue import SimpleQueue
+from typing import Final
+
+
+class Segment:
+    """A stretch of memory and how many chunks in it are still being worked on."""
+
+    __slots__ = ("_lock", "_pool", "_users", "buffer", "view")
+
+    def __init__(self, pool: "SegmentPool", size: int) -> None:
+        self.buffer: Final = bytearray(size)
+        self.view: Final = memoryview(self.buffer)
+        self._pool = pool
+        self._users = 0
+        self._lock = threading.Lock()
+
+    def hold(self) -> None:
+        """Keep the segment for one more user."""
+        with self._lock:
+            self._users += 1
+
+    def release(self) -> None:
+        """Give up one use; the last one hands the segment back."""
+        with self._lock:
+            self._users -= 1
+            is_free = not self._users
+        if is_free:
+            self._pool.put_back(self)
+
+
+class SegmentPool:
+    """At most `count_max` segments of `segment_bytes`, made when first wanted."""
+
+    def __init__(self, *, segment_bytes: int, count_max: int) -> None:
+        self.segment_bytes: Final = segment_bytes
+        self.count_max = count_max
+        self._count = 0
+        self._free: SimpleQueue[Segment] = SimpleQueue()
+        self._lock = threading.Lock()
+
+    def take(self) -> Segment:
+        """A segment for the caller to fill, held once; waits for the workers if all are in use."""
+        segment = self._take_new() if self._free.empty() else None
+        if segment is None:
+            segment = self._free.get()
+        segment.hold()
+        return segment
+
+    def put_back(self, segment: Segment) -> None:
+        self._free.put(segment)
+
+    def _take_new(self) -> Segment | None:
+        with self._lock:
+            if self._count >= self.count_max:
+                return None
+            self._count += 1
+        return Segment(self, self.segment_bytes)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
+from holdfast.cli import journaled
 from holdfast.cli.commands import Command
 from holdfast.errors import BadRequest
 
@@ -121,6 +122,8 @@ def parser_of(command: Command, name: str | None = None) -> Parser:
         allow_abbrev=False,
     )
     command.load().add_arguments(parser)
+    if journaled.is_long(command.name):
+        journaled.add_arguments(parser)
     add_global_options(parser)
     return parser
 

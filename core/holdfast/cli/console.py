@@ -16,6 +16,8 @@ from holdfast.errors import BadRequest, HoldfastError, Refused
 
 if TYPE_CHECKING:
     from holdfast.cli.progress_bar import ConsoleProgress
+    from holdfast.jobs.journal import RunningTask
+    from holdfast.jobs.task_progress import TaskProgress
 
 EXIT_PIPE_CLOSED: Final = 141  # as a shell reports a program that SIGPIPE ended
 _STYLES: Final = {
@@ -42,6 +44,8 @@ class Console:
         is_quiet: only errors and warnings are wanted.
         verbosity: 0, 1 or 2.
         warning_count: how often something was skipped so far.
+        task: the journal's entry for this run, whose log gets the remarks too; or None.
+        task_progress: where the task's progress is published.
     """
 
     def __init__(self, args: Namespace, *, out: TextIO | None = None, err: TextIO | None = None):
@@ -55,6 +59,20 @@ class Console:
         self._out_colors = colors and _is_terminal(self._out)
         self._err_colors = colors and _is_terminal(self._err)
         self._line_to_clear = False
+        self.task: RunningTask | None = None
+        self.task_progress: TaskProgress | None = None
+
+    def join_task(self, task: "RunningTask", progress: "TaskProgress") -> None:
+        """From now on remarks and progress also go into the journal."""
+        self.task, self.task_progress = task, progress
+
+    def leave_task(self) -> None:
+        self.task = self.task_progress = None
+
+    def redirect(self, out: TextIO, err: TextIO) -> None:
+        """Write to other streams from now on; for workers without a terminal."""
+        self._out, self._err = out, err
+        self._out_colors = self._err_colors = False
 
     # stdout --------------------------------------------------------------------------------------
 
@@ -108,6 +126,8 @@ class Console:
 
     def remark(self, text: str) -> None:
         """Something worth knowing that was not asked for; not with --quiet."""
+        if self.task is not None:
+            self.task.say(text)
         if not self.is_quiet:
             self._say(text)
 
@@ -119,6 +139,8 @@ class Console:
     def warning(self, text: str) -> None:
         """Something was skipped: the exit code becomes 3 if nothing worse happens."""
         self.warning_count += 1
+        if self.task is not None:
+            self.task.warn(text)
         mark = self._styled("warning:", "warning", colors=self._err_colors)
         self._say(f"{mark} {plain_text.harmless(text)}")
 
@@ -196,7 +218,7 @@ class Console:
         """A reporter for one operation; use as a context manager, it clears up after itself."""
         from holdfast.cli.progress_bar import ConsoleProgress
 
-        return ConsoleProgress(self)
+        return ConsoleProgress(self, journal=self.task_progress)
 
 
 def silence(stream: TextIO) -> None:

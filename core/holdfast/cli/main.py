@@ -9,7 +9,7 @@ import sys
 from argparse import Namespace
 from typing import Final
 
-from holdfast.cli import arguments, commands, signals
+from holdfast.cli import arguments, commands, journaled, signals
 from holdfast.cli.console import Console, OutputClosed, silence
 from holdfast.errors import EXIT_OK, EXIT_WARNINGS, BadRequest, HoldfastError, Stopped
 
@@ -78,7 +78,11 @@ def _dispatch(words: list[str]) -> int:
     signals.install()
     args = arguments.parse(parser, [*before, *rest])
     console = Console(args)
-    code = command.load().run(args, console)
+    if journaled.is_long(command.name):
+        again = [*before, command.name, *rest]
+        code = journaled.run(command.name, command.load(), args, console, again)
+    else:
+        code = command.load().run(args, console)
     console.flush()
     return EXIT_WARNINGS if code == EXIT_OK and console.warning_count else code
 

@@ -15,6 +15,7 @@ from holdfast.operations.progress import RateEstimate
 
 if TYPE_CHECKING:
     from holdfast.cli.console import Console
+    from holdfast.jobs.task_progress import TaskProgress
 
 _REDRAW_S: Final = 0.2
 _LINE_FIRST_S: Final = 10.0  # without a terminal: the first line after this long, then seldom
@@ -30,8 +31,15 @@ class ConsoleProgress:
         warnings: what warn() was told, in order.
     """
 
-    def __init__(self, console: "Console", *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        console: "Console",
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        journal: "TaskProgress | None" = None,
+    ) -> None:
         self.warnings: list[str] = []
+        self._journal = journal
         self._console = console
         self._clock = clock
         self._lock = threading.Lock()
@@ -67,6 +75,8 @@ class ConsoleProgress:
             self._due_s = float("inf")
 
     def phase(self, name: str) -> None:
+        if self._journal is not None:
+            self._journal.phase(name)
         with self._lock:
             self._begin(name)
             if self._is_shown and not self._on_terminal and self._console.verbosity:
@@ -74,6 +84,8 @@ class ConsoleProgress:
         self._refresh()
 
     def total(self, items: int | None = None, bytes: int | None = None) -> None:  # noqa: A002
+        if self._journal is not None:
+            self._journal.total(items, bytes)
         with self._lock:
             self._items_total = items if items is not None else self._items_total
             self._bytes_total = bytes if bytes is not None else self._bytes_total
@@ -83,10 +95,14 @@ class ConsoleProgress:
             self._items += items
             self._bytes += bytes
         self._refresh()
+        if self._journal is not None:
+            self._journal.advance(items, bytes)
 
     def item(self, name: str) -> None:
         self._item = name
         self._refresh()
+        if self._journal is not None:
+            self._journal.item(name)
 
     def warn(self, message: str) -> None:
         with self._lock:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from holdfast.config import toml_source
 from holdfast.config.stores import StoreSettings
 from holdfast.config.toml_source import TomlSource
+from holdfast.config.workers import WorkerSettings
 from holdfast.errors import BadRequest, NotFound
 from holdfast.ids import is_safe_id
 
@@ -13,7 +14,6 @@ from holdfast.ids import is_safe_id
 OTHER_TABLES = (
     "jobs",
     "notifications",
-    "workers",
     "scheduler",
     "metrics",
     "postgres",
@@ -29,10 +29,12 @@ class Settings:
     Attributes:
         source: the file, for the tables of other areas.
         stores: by name, in the file's order.
+        workers: limits for long work.
     """
 
     source: TomlSource
     stores: dict[str, StoreSettings] = field(default_factory=dict)
+    workers: WorkerSettings = field(default_factory=WorkerSettings)
 
     @property
     def path(self) -> str:
@@ -47,6 +49,7 @@ class Settings:
     def parse(cls, source: TomlSource) -> "Settings":
         root = source.root
         stores = [StoreSettings.parse(section) for section in root.tables("stores")]
+        workers = WorkerSettings.parse(root.table("workers"))
         root.refuse_unknown(also=OTHER_TABLES)
         seen: dict[str, str] = {}
         for store in stores:
@@ -56,7 +59,7 @@ class Settings:
                     f"{store.path} is already the store {seen[store.path]!r}",
                 )
             seen[store.path] = store.name
-        return cls(source, {store.name: store for store in stores})
+        return cls(source, {store.name: store for store in stores}, workers)
 
     def store(self, name_or_path: str | None) -> StoreSettings:
         """The store somebody means.

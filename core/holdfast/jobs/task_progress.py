@@ -31,13 +31,11 @@ class TaskProgress:
         self,
         task: RunningTask,
         *,
-        reading: Throttle | None = None,
-        writing: Throttle | None = None,
         steady_clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._task = task
-        self._reading = reading
-        self._writing = writing
+        self._reading: Throttle | None = None
+        self._writing: Throttle | None = None
         self._steady = steady_clock
         self._lock = threading.Lock()
         self._estimate = TwoStreamEstimate()
@@ -47,6 +45,10 @@ class TaskProgress:
         self._phase_began_s = steady_clock()
         self._due_s = 0.0
         self._publish()
+
+    def throttle(self, *, reading: Throttle | None, writing: Throttle | None) -> None:
+        """From now on `advance` waits for `reading`, `stored` for `writing`."""
+        self._reading, self._writing = reading, writing
 
     def phase(self, name: str) -> None:
         with self._lock:
@@ -103,6 +105,7 @@ class TaskProgress:
         """The work is over; say what the last phase came to."""
         with self._lock:
             self._say_phase()
+            self._items = self._bytes = self._new = 0
             self._due_s = float("inf")
 
     def _publish(self) -> None:

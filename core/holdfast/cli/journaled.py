@@ -1,0 +1,261 @@
+"""Long commands as tasks: entered into the journal, limited, detached on request.
+
+Every command named in WORKER_TYPES runs through `run`: it gets a UPID, a log, live progress and an
+end in the archive list, without knowing of it. Nothing is entered for a dry run, nor with
+--read-only, which promises that nothing is written anywhere.
+"""
+
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from io import TextIOBase
+from typing import TYPE_CHECKING, Final, TextIO, cast
+
+from holdfast.errors import (
+    EXIT_OK,
+    EXIT_WARNINGS,
+    BadRequest,
+    HoldfastError,
+    Stopped,
+)
+from holdfast.host import process
+from holdfast.ids import name_to_epoch
+
+if TYPE_CHECKING:
+    from holdfast.cli.commands import CommandModule
+    from holdfast.cli.console import Console
+    from holdfast.config.settings import Settings
+    from holdfast.jobs.journal import RunningTask
+    from holdfast.jobs.task_progress import TaskProgress
+
+WORKER_TYPES: Final = {
+    "backup": "backup",
+    "restore": "reader",
+    "verify": "verify",
+    "gc": "garbage_collection",
+    "prune": "prune",
+    "sync": "sync",
+}
+_TARGETS: Final = ("snapshot", "group", "target_name", "selection", "what")
+_ENDS: Final = {20: "damaged data was found", 15: "nothing matched", 11: "a lock is held"}
+
+
+def is_long(command_name: str) -> bool:
+    """Whether a command's work belongs into the journal."""
+    return command_name in WORKER_TYPES
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Options of every long command."""
+    from holdfast.host.priority import IoClass
+
+    group = parser.add_argument_group("running")
+    group.add_argument(
+        "--detach",
+        action="store_true",
+        help="go on in the background, print the task's name (UPID) and return",
+    )
+    group.add_argument(
+        "--nice", type=int, choices=range(20), metavar="0..19", help="leave the processor to others"
+    )
+    group.add_argument(
+        "--io-class",
+        choices=[io_class.value for io_class in IoClass],
+        help="how the disks serve this work",
+    )
+    group.add_argument("--read-limit", metavar="SIZE", help="read at most SIZE per second")
+    group.add_argument("--write-limit", metavar="SIZE", help="write at most SIZE per second")
+
+
+def run(
+    name: str, module: "CommandModule", args: Namespace, console: "Console", words: Sequence[str]
+) -> int:
+    """Run a long command as a task; its exit code.
+
+    Args:
+        name: of the command.
+        module: what to run.
+        args: the parsed command line.
+        console: of this run.
+        words: the command line, to start again in the background.
+    """
+    if getattr(args, "dry_run", False) or args.read_only or console.task is not None:
+        return module.run(args, console)
+    if args.detach:
+        return detach(args, console, words)
+    from holdfast.config.settings import Settings
+
+    settings = Settings.read(args.config)
+    try:
+        store_name = settings.store(args.store).name
+    except HoldfastError:
+        return module.run(args, console)  # which says what is wrong with the store
+    with in_journal(args, console, *task_name(name, args, store_name)) as task:
+        with limited(args, settings, store_name, console):
+            code = module.run(args, console)
+        if task is not None:
+            _finish(task, code, console)
+    return code
+
+
+def detach(args: Namespace, console: "Console", words: Sequence[str]) -> int:
+    """Start the same command again in its own session and print its UPID."""
+    from holdfast.jobs import worker
+
+    started = worker.start_detached([word for word in words if word != "--detach"])
+    if started.remark:
+        console.remark(started.remark)
+    if started.upid is None:
+        sys.stderr.write(started.said)
+        return started.exit_code or HoldfastError.exit_code
+    if args.json:
+        console.document({"upid": str(started.upid)})
+    else:
+        console.data(str(started.upid))
+    return EXIT_OK
+
+
+@contextmanager
+def in_journal(
+    args: Namespace, console: "Console", worker_type: str, target: str
+) -> "Iterator[RunningTask | None]":
+    """Enter a task and let the console write into its log; None when the journal is not writable."""
+    from holdfast.jobs import worker
+    from holdfast.jobs.journal import Journal
+    from holdfast.jobs.task_progress import TaskProgress
+
+    try:
+        task = Journal(args.state_dir).start(worker_type, target)
+    except HoldfastError as error:
+        if worker.is_detached_child():
+            raise
+        console.remark(f"not in the task journal: {error}")
+        yield None
+        return
+    detached = worker.announce(task.upid, task.log_fd)
+    try:
+        with task:
+            progress = TaskProgress(task)
+            console.join_task(task, progress)
+            if detached:
+                console.redirect(cast(TextIO, _LogStream(task)), open(os.devnull, "w"))  # noqa: SIM115
+            try:
+                yield task
+            except KeyboardInterrupt as stop:
+                raise Stopped(getattr(stop, "number", 2)) from stop
+            finally:
+                console.leave_task()
+                progress.close()
+    finally:
+        if detached:
+            worker.leave_log()
+
+
+@contextmanager
+def limited(
+    args: Namespace, settings: "Settings", store_name: str, console: "Console"
+) -> Iterator[None]:
+    """Take a slot of the store and one of the host, queueing for them, and heed the limits."""
+    if console.task is None or console.task_progress is None:
+        yield
+        return
+    from holdfast.config.workers import parse_size
+    from holdfast.host.priority import IoClass, be_nice, set_io_class
+    from holdfast.jobs.budget import SharedBudget
+    from holdfast.jobs.slots import Slot
+
+    workers = settings.workers
+    be_nice(args.nice if args.nice is not None else workers.nice)
+    if not set_io_class(IoClass(args.io_class) if args.io_class else workers.io_class):
+        console.remark("the kernel does not allow another class of disk priority")
+    read = parse_size(args.read_limit) if args.read_limit else workers.read_bytes_per_second
+    write = parse_size(args.write_limit) if args.write_limit else workers.write_bytes_per_second
+    progress = console.task_progress
+    with ExitStack() as held:
+        wanted = ((f"store-{store_name}", workers.per_store), ("host", workers.per_host))
+        for name, count in wanted:
+            slot = held.enter_context(Slot(os.path.join(args.state_dir, "slots"), name))
+            slot.take(count, partial(_say_waiting, console, progress, count))
+        progress.waiting("")
+        budgets = [
+            held.enter_context(SharedBudget(os.path.join(args.state_dir, f"{name}-budget"), rate))
+            if rate
+            else None
+            for name, rate in (("read", read), ("write", write))
+        ]
+        progress.throttle(reading=budgets[0], writing=budgets[1])
+        yield
+
+
+def _say_waiting(console: "Console", progress: "TaskProgress", count: int) -> None:
+    reason = f"waiting: {count} tasks run already"
+    console.remark(reason)
+    progress.waiting(reason)
+
+
+def _finish(task: "RunningTask", code: int, console: "Console") -> None:
+    """End the task by the command's exit code."""
+    from holdfast.jobs.task_end import TaskEnd
+
+    if console.task_progress is not None:
+        console.task_progress.close()
+    now_s = int(task.journal.clock.now_s())
+    warnings = max(task.warnings, console.warning_count)
+    if code in (EXIT_OK, EXIT_WARNINGS):
+        task.finish(TaskEnd.ok(now_s, warnings=max(warnings, int(code == EXIT_WARNINGS))))
+    else:
+        task.finish(TaskEnd.failed(now_s, _ENDS.get(code, f"exit code {code}")))
+
+
+def task_name(name: str, args: Namespace, store_name: str) -> tuple[str, str]:
+    """Worker type and id in the manner of Proxmox: what kind of work, on what.
+
+    `backup` STORE:TYPE/ID, `reader` STORE:TYPE/ID/TIME, `verify` STORE, `verify_group`
+    STORE:NS/TYPE/ID, `verify_snapshot` STORE:NS/TYPE/ID/TIME, `garbage_collection` STORE, `prune`
+    STORE:NS:TYPE/ID, `prunejob` STORE; TIME is 8 upper-case hex digits, NS like ns/a/ns/b.
+    """
+    worker_type = WORKER_TYPES[name]
+    namespace = args.ns or ""
+    named = next((text for key in _TARGETS if (text := getattr(args, key, None))), None)
+    target = _with_hex_time(named) if isinstance(named, str) else None
+    if name == "backup":
+        backup_type = getattr(args, "type", None) or "host"
+        backup_id = getattr(args, "id", None) or process.node_name()
+        return worker_type, f"{store_name}:{backup_type}/{backup_id}"
+    if target is None:
+        return ("prunejob" if name == "prune" else worker_type), store_name
+    if name == "verify":
+        below = "".join(f"ns/{part}/" for part in namespace.split("/") if part)
+        whole = target.count("/") == 1
+        return f"verify_{'group' if whole else 'snapshot'}", f"{store_name}:{below}{target}"
+    if name == "prune":
+        return worker_type, f"{store_name}:{namespace}:{target}"
+    return worker_type, f"{store_name}:{target}"
+
+
+def _with_hex_time(text: str) -> str:
+    group, _slash, time_name = text.rpartition("/")
+    try:
+        return f"{group}/{name_to_epoch(time_name):08X}"
+    except BadRequest:
+        return text
+
+
+class _LogStream(TextIOBase):
+    """stdout of a detached worker: whole lines go into the task's log."""
+
+    def __init__(self, task: "RunningTask") -> None:
+        self._task = task
+        self._rest = ""
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._task.say(line)
+        return len(text)
+
+    def isatty(self) -> bool:
+        return False

@@ -8,8 +8,10 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from holdfast.archive.pxar.accessor import Accessor
+from holdfast.archive.pxar.decoder import Decoder
 from holdfast.archive.pxar.encoder import Encoder
 from holdfast.archive.pxar.format import Metadata, Stat
 
@@ -29,6 +31,18 @@ class Memory:
 
     def suggest(self) -> None:
         pass
+
+
+class Archive:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.size = len(data)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return self.data[offset : offset + length]
+
+    def pieces(self, start: int, end: int) -> Iterator[memoryview]:
+        yield memoryview(self.data)[start:end]
 
 
 def encode() -> bytes:
@@ -59,7 +73,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=5)
     args = parser.parse_args()
-    print(json.dumps({"encode, us per entry": microseconds(encode, args.repeat)}, indent=2))
+    archive = Archive(encode())
+    results = {
+        "encode": microseconds(encode, args.repeat),
+        "decode": microseconds(lambda: list(Decoder(archive).steps()), args.repeat),
+        "list every directory": microseconds(lambda: list(Accessor(archive).walk()), args.repeat),
+    }
+    print(json.dumps({"microseconds per entry": results}, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Recorded pxar archives, and in-memory streams to write and read them with."""
 
 import stat as stat_bits
+from collections.abc import Iterator
 from typing import Any
 
 from holdfast.archive.pxar.encoder import Encoder
@@ -40,10 +41,23 @@ class BytesReader:
         assert offset >= 0
         return self.data[offset : offset + length]
 
+    def pieces(self, start: int, end: int) -> Iterator[memoryview]:
+        self.reads.append((start, end - start))
+        for at in range(start, end, 1000):
+            yield memoryview(self.data)[at : min(at + 1000, end)]
+
 
 def recorded_archives() -> list[dict[str, Any]]:
     archives: list[dict[str, Any]] = load("pxar", "archives")["archives"]
     return archives
+
+
+def streams_of(archive: dict[str, Any]) -> tuple[BytesReader, BytesReader | None]:
+    """Readers of a recorded archive's stream or streams."""
+    if archive["version"] == 1:
+        return BytesReader(bytes.fromhex(archive["pxar_hex"])), None
+    payload = BytesReader(bytes.fromhex(archive["ppxar_hex"]))
+    return BytesReader(bytes.fromhex(archive["mpxar_hex"])), payload
 
 
 def metadata_of(meta: dict[str, Any]) -> Metadata:

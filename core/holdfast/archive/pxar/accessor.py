@@ -43,6 +43,7 @@ class Accessor:
             what: how errors call the archive.
         """
         self._window = Window(meta, what)
+        self._tables = Window(meta, what)  # lie apart from the entries: both stay in memory
         opening = read_opening(self._window)
         self.is_split = opening.is_split
         self.prelude = opening.prelude
@@ -163,7 +164,7 @@ class Accessor:
     # -----------------------------------------------------------------------------------------
 
     def _table(self, directory: Entry) -> _Table:
-        window = self._window
+        window = self._tables
         end = directory.end
         if directory.kind is not Kind.DIRECTORY:
             raise BadRequest(f"only a directory has entries, this is a {directory.kind}")
@@ -185,7 +186,7 @@ class Accessor:
         return _Table(start, rows)
 
     def _row(self, table: _Table, slot: int) -> tuple[int, int, int]:
-        data, index = self._window.at(table.start + HEADER_BYTES + ROW_BYTES * slot, ROW_BYTES)
+        data, index = self._tables.at(table.start + HEADER_BYTES + ROW_BYTES * slot, ROW_BYTES)
         row: tuple[int, int, int] = ROW.unpack_from(data, index)
         return row
 
@@ -195,7 +196,7 @@ class Accessor:
         position = table.start + HEADER_BYTES
         for first in range(0, table.rows, _ROWS_AT_ONCE):
             count = min(_ROWS_AT_ONCE, table.rows - first)
-            data = self._window.bytes_at(position + ROW_BYTES * first, ROW_BYTES * count)
+            data = self._tables.bytes_at(position + ROW_BYTES * first, ROW_BYTES * count)
             rows += [(distance, size) for _digest, distance, size in ROW.iter_unpack(data)]
         rows.sort(reverse=True)
         if rows and rows[0][0] > table.start - directory.body:

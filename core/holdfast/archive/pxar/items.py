@@ -37,7 +37,9 @@ ATTRIBUTE_BYTES_MAX: Final = 64 * MIB  # of one entry, in sum; ours
 _BLOCK_BYTES: Final = 32 * KIB
 _U32_MAX: Final = (1 << 32) - 1
 _NS_PER_S: Final = 1_000_000_000
+_NAME_ITEM_BYTES: Final = HEADER_BYTES + 256  # of names as the usual file systems allow them
 _FILE_ITEMS: Final = struct.Struct("<QQQQIIqI4xQQQQ")  # ENTRY and PAYLOAD_REF of a plain file
+_CHILD_BYTES: Final = _NAME_ITEM_BYTES + _FILE_ITEMS.size
 
 
 class Source(Protocol):
@@ -132,13 +134,17 @@ def read_child(window: Window, start: int, limit: int, *, is_split: bool) -> Ent
     Raises:
         DamagedData: this is no entry.
     """
-    kind, size = window.header_at(start, limit)
-    if kind != pxar.FILENAME:
+    if start + HEADER_BYTES > limit:
+        raise window.damaged(start, "an entry begins where none fits")
+    data, index = window.at(start, min(_CHILD_BYTES, limit - start))
+    kind, size = HEADER.unpack_from(data, index)
+    if kind != pxar.FILENAME or size < HEADER_BYTES or start + size > limit:
         raise window.damaged(start, "there is no name where an entry should begin")
     if size > NAME_BYTES_MAX + 17:
         raise window.damaged(start, "a name that is too long")
     wanted = size + _FILE_ITEMS.size
-    data, index = window.at(start, wanted if start + wanted <= limit else size)
+    if size > _NAME_ITEM_BYTES:
+        data, index = window.at(start, min(wanted, limit - start))
     name = bytes(data[index + HEADER_BYTES : index + size])
     if name[-1:] != b"\0":
         raise window.damaged(start, "a name without its end")

@@ -1,0 +1,133 @@
+"""The directories a tree backup is inside of: rows of their tables and ways to open their files."""
+
+import os
+import struct
+from typing import Final
+
+from holdfast.archive.pxar import format as pxar
+from holdfast.archive.pxar import goodbye
+from holdfast.archive.walk import DIRECTORY_FLAGS, READ_FLAGS
+
+_OPEN_DEPTH_MAX: Final = 128
+ROW_BYTES: Final = 24
+_HEADER: Final = struct.Struct("<QQ")
+
+
+class Frame:
+    """One directory while its children are written.
+
+    Attributes:
+        path: relative to the root, ends in a slash; empty for the root.
+        start: offset of its ENTRY in the archive (0 for the root: the table counts from there).
+        names, starts: of the children so far, `starts` being offsets of their FILENAME.
+        extra: content bytes that a row counts although they lie in another stream.
+    """
+
+    __slots__ = (
+        "_fd",
+        "_parent",
+        "depth",
+        "device",
+        "extra",
+        "inode",
+        "name",
+        "names",
+        "path",
+        "start",
+        "starts",
+    )
+
+    def __init__(
+        self, parent: "Frame | None", name: bytes, start: int, *, device: int, inode: int
+    ) -> None:
+        self._parent = parent
+        self._fd = -1
+        self.name = name
+        self.path: bytes = b"" if parent is None else parent.path + name + b"/"
+        self.depth: int = 0 if parent is None else parent.depth + 1
+        self.start = start
+        self.device = device
+        self.inode = inode
+        self.names: list[bytes] = []
+        self.starts: list[int] = []
+        self.extra: list[int] = []
+
+    @classmethod
+    def of_root(cls, fd: int, *, device: int, inode: int) -> "Frame":
+        """The root, whose open directory it takes over."""
+        frame = cls(None, b"", 0, device=device, inode=inode)
+        frame._fd = fd
+        return frame
+
+    @property
+    def parent(self) -> "Frame":
+        if self._parent is None:
+            raise AssertionError("the root has no parent")
+        return self._parent
+
+    @property
+    def is_root(self) -> bool:
+        return self._parent is None
+
+    def add(self, name: bytes, start: int, extra: int = 0) -> None:
+        """One more child."""
+        self.names.append(name)
+        self.starts.append(start)
+        self.extra.append(extra)
+
+    def table_bytes(self) -> int:
+        return 16 + ROW_BYTES * (len(self.names) + 1)
+
+    def table(self, goodbye_start: int) -> bytes:
+        """The GOODBYE item; children lie back to back, so one ends where the next begins."""
+        starts = self.starts
+        ends = [*starts[1:], goodbye_start] if starts else []
+        rows = [
+            (pxar.siphash(name), start, end - start + extra)
+            for name, start, end, extra in zip(self.names, starts, ends, self.extra, strict=True)
+        ]
+        return goodbye.table(rows, goodbye_start=goodbye_start, directory_start=self.start)
+
+    def descriptor(self) -> int:
+        """This directory, open (OSError; FileNotFoundError when another one took its place)."""
+        if self._fd < 0:
+            chain: list[Frame] = []
+            above: Frame = self
+            while above._fd < 0:  # the root is always open
+                chain.append(above)
+                above = above.parent
+            for frame in reversed(chain):
+                frame._open()  # noqa: SLF001  # another frame
+        return self._fd
+
+    def _open(self) -> None:
+        fd = os.open(self.name, DIRECTORY_FLAGS, dir_fd=self.parent._fd)  # noqa: SLF001  # another frame
+        info = os.fstat(fd)
+        if (info.st_dev, info.st_ino) != (self.device, self.inode):
+            os.close(fd)
+            raise FileNotFoundError(2, "the directory was replaced", self.path)
+        self._fd = fd
+        if self.depth > _OPEN_DEPTH_MAX:
+            far = self
+            for _step in range(_OPEN_DEPTH_MAX):
+                far = far.parent
+            far.close()
+
+    def open_file(self, name: bytes) -> int:
+        """A child for reading, never through a symbolic link (OSError)."""
+        dir_fd = self.descriptor()
+        try:
+            return os.open(name, READ_FLAGS | os.O_NOATIME, dir_fd=dir_fd)
+        except PermissionError:  # only the owner may ask for O_NOATIME
+            return os.open(name, READ_FLAGS, dir_fd=dir_fd)
+
+    def close(self) -> None:
+        """Close the directory; `descriptor` opens it again. The root stays open."""
+        if self._fd >= 0 and self._parent is not None:
+            os.close(self._fd)
+            self._fd = -1
+
+    def close_root(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

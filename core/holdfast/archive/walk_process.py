@@ -1,0 +1,129 @@
+"""Walk a tree in a process of its own, so that walking and writing use two processors.
+
+Both are pure Python and would share one interpreter lock as threads. The walker is a fresh
+interpreter that loads only what a walk needs; it gets (root, patterns, all file systems) in a
+memory file as standard input and answers on standard output with frames:
+
+    u32 length, marshal of a batch (a list of events)     any number of times
+    u32 length, marshal of "complete"                      the walk is complete
+    u32 length, marshal of (kind, message, hint)          a HoldfastError
+
+Marshal is fast and safe here since both ends are the same program. When the reader goes away the
+walker ends at its next write; a reader that sees the stream end early knows the walker died.
+"""
+
+import gc
+import marshal
+import os
+import signal
+import struct
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Final, Self
+
+from holdfast import errors
+from holdfast.archive.walk import Event, TreeWalk, WalkRules
+from holdfast.errors import BadRequest, HoldfastError, NotFound, Refused
+from holdfast.host.files import explained
+from holdfast.units import MIB
+
+_LENGTH: Final = struct.Struct("<I")
+_F_SETPIPE_SZ: Final = 1031
+_COMPLETE: Final = "complete"
+_KINDS: Final = {kind.kind: kind for kind in (BadRequest, NotFound, Refused)}
+_PROGRAM: Final = (
+    "import sys; sys.path[:] = {path!r}; "
+    "from holdfast.archive.walk_process import walk_for_parent; walk_for_parent()"
+)
+
+
+class WalkProcess:
+    """A walk that runs beside this process; use as a context manager.
+
+    Raises:
+        HoldfastError: the process cannot be started.
+    """
+
+    def __init__(self, root: bytes, rules: WalkRules) -> None:
+        with explained("starting the process that walks the tree"):
+            order = os.memfd_create("holdfast-walk")
+            self._reading, writing = os.pipe()
+            try:
+                os.write(order, marshal.dumps((root, rules.patterns, rules.all_file_systems)))
+                os.lseek(order, 0, os.SEEK_SET)
+                with suppress(OSError):  # only a matter of speed
+                    _grow_pipe(writing)
+                program = _PROGRAM.format(path=[entry for entry in sys.path if entry])
+                self._pid = os.posix_spawn(
+                    sys.executable,
+                    [sys.executable, "-I", "-S", "-c", program],
+                    os.environ,
+                    file_actions=[
+                        (os.POSIX_SPAWN_DUP2, order, 0),
+                        (os.POSIX_SPAWN_DUP2, writing, 1),
+                    ],
+                )
+            except BaseException:
+                os.close(self._reading)
+                raise
+            finally:
+                os.close(order)
+                os.close(writing)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        os.close(self._reading)
+        with suppress(ChildProcessError):
+            os.waitpid(self._pid, 0)
+
+    def batches(self) -> Iterator[list[Event]]:
+        """The events of TreeWalk.batches, with the same errors."""
+        with os.fdopen(os.dup(self._reading), "rb", buffering=1 * MIB) as stream:
+            while True:
+                head = stream.read(_LENGTH.size)
+                frame = stream.read(_LENGTH.unpack(head)[0]) if len(head) == _LENGTH.size else b""
+                if not frame:
+                    raise HoldfastError("the process that walks the tree ended early")
+                message = marshal.loads(frame)  # noqa: S302  # written by our own process
+                if isinstance(message, list):
+                    yield message
+                elif message == _COMPLETE:
+                    return
+                else:
+                    kind, text, hint = message
+                    raise _KINDS.get(kind, errors.HoldfastError)(text, hint=hint)
+
+
+def _grow_pipe(fd: int) -> None:
+    import fcntl
+
+    fcntl.fcntl(fd, _F_SETPIPE_SZ, 1 * MIB)
+
+
+def _send(message: list[Event] | tuple[str, str, str | None] | str) -> None:
+    frame = marshal.dumps(message)
+    data = memoryview(_LENGTH.pack(len(frame)) + frame)
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def walk_for_parent() -> None:
+    """What the process runs: read the order, walk, answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the reader decides when to stop
+    gc.disable()  # events hold no cycles
+    with suppress(BrokenPipeError):
+        try:
+            size = os.fstat(0).st_size
+            root, patterns, all_file_systems = marshal.loads(os.pread(0, size, 0))  # noqa: S302
+            rules = WalkRules(patterns=patterns, all_file_systems=all_file_systems)
+            for batch in TreeWalk(root, rules).batches():
+                _send(batch)
+        except HoldfastError as error:
+            _send((error.kind, error.message, error.hint))
+        except OSError as error:
+            _send(("failed", f"{error.strerror or error} while walking the tree", None))
+        else:
+            _send(_COMPLETE)

@@ -69,6 +69,7 @@ class Decoder:
         """All entries in archive order, the root first and last (DamagedData)."""
         window = self._window
         root = read_root(window, self._root_start, is_split=self.is_split)
+        self._last_reference = 0
         opened = [_Open(b"", root)]
         position = root.body
         yield Step(b"", root)

@@ -28,6 +28,10 @@ def _zeros(size: int) -> bytes:
     return bytes(size)
 
 
+def _nobody(_number: int, _digest: bytes) -> None:
+    pass
+
+
 class _ImageChunk:
     """One chunk in a buffer, filled by the producer or in the worker."""
 
@@ -90,6 +94,8 @@ class ImageWriter:
         size: bytes of the image.
         chunk_bytes: bytes of each chunk but perhaps the last.
         chunk_count: chunks of the image; their numbers run from 0.
+        on_stored: told the number and digest of each chunk that was given as bytes and is in the
+            store, with an empty digest for zeros; in the producer's thread.
     """
 
     def __init__(
@@ -113,6 +119,7 @@ class ImageWriter:
         self._done: SimpleQueue[_ImageChunk] = SimpleQueue()
         self._running = 0
         self._zero_numbers: list[int] = []
+        self.on_stored: Callable[[int, bytes], None] = _nobody
 
     def length_of(self, number: int) -> int:
         """Bytes of chunk `number` (BadRequest when the image has no such chunk)."""
@@ -157,6 +164,17 @@ class ImageWriter:
         self._index.put(number, base.digest_at(number))
         self._uploader.count_injected(chunks=1, size=length)
 
+    def link(self, number: int, digest: bytes) -> None:
+        """Chunk `number` is one that the caller knows to be in the store (BadRequest)."""
+        length = self.length_of(number)
+        self._index.put(number, digest)
+        self._uploader.count_injected(chunks=1, size=length)
+
+    def settle(self) -> None:
+        """Wait for chunks under way and tell `on_stored`, whatever became of the backup."""
+        while self._running:
+            self._finish(self._done.get())
+
     def close(self) -> IndexSummary:
         """End the image: all its chunks are stored and its index has its final name.
 
@@ -190,8 +208,10 @@ class ImageWriter:
         self._running -= 1
         if chunk.is_zero:
             self._zero_numbers.append(chunk.number)
+            self.on_stored(chunk.number, b"")
         elif chunk.digest is not None:
             self._index.put(chunk.number, chunk.digest)
+            self.on_stored(chunk.number, chunk.digest)
 
     def _put_zeros(self) -> None:
         if not self._zero_numbers:

@@ -2,28 +2,13 @@
 
 import os
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Final
 
 from holdfast.config.toml_source import Section
+from holdfast.datastore.options import ChunkOrder, SyncLevel
 from holdfast.ids import is_safe_id
 
 KEEP_NAMES: Final = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
-
-
-class ChunkOrder(StrEnum):
-    """In which order verify and gc visit chunks."""
-
-    INODE = "inode"
-    NONE = "none"
-
-
-class SyncLevel(StrEnum):
-    """When written chunks are forced onto the disk."""
-
-    NONE = "none"
-    FILESYSTEM = "filesystem"
-    FILE = "file"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

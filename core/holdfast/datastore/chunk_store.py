@@ -25,24 +25,16 @@ import stat
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final, Protocol
 
 from holdfast.datastore import blob
+from holdfast.datastore.options import SyncLevel
 from holdfast.errors import DamagedData, MissingChunk
 from holdfast.host import files
 from holdfast.host.files import Buffer
 
 FILE_MODE: Final = 0o644
 DIRECTORY_MODE: Final = 0o750
-
-
-class SyncLevel(StrEnum):
-    """How hard new data is pushed to the disk before a backup counts as done."""
-
-    NONE = "none"
-    FILE = "file"
-    FILESYSTEM = "filesystem"
 
 
 class Guard(Protocol):

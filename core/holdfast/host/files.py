@@ -234,6 +234,51 @@ def make_directory(path: Path, *, mode: int = 0o755, owner: tuple[int, int] | No
         os.chown(path, *owner)
 
 
+def make_directories(
+    path: str, names: Iterable[str], *, mode: int, owner: tuple[int, int] | None = None
+) -> None:
+    """Many new directories in `path`, each with exactly `mode`, as cheaply as can be (OSError).
+
+    Changing mode and owner afterwards would write each inode three times, so they are made by their
+    owner's file system identity where that takes care of it, which only this thread assumes.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    needs_chmod = mode & _umask() != 0
+    try:
+        with _as_owner(owner):
+            for name in names:
+                _pass("mkdir", name)
+                os.mkdir(name, mode, dir_fd=fd)
+                if needs_chmod:
+                    os.chmod(name, mode, dir_fd=fd)
+    finally:
+        os.close(fd)
+
+
+def _umask() -> int:
+    """This process's, without changing it for other threads even for a moment."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        return next((int(line[6:], 8) for line in status if line.startswith("Umask:")), 0o777)
+
+
+@contextmanager
+def _as_owner(owner: tuple[int, int] | None) -> Iterator[None]:
+    """New files of this thread belong to `owner` inside the block; for root only."""
+    if owner is None:
+        yield
+        return
+    libc = _libc()
+    before_gid = libc.setfsgid(owner[1])
+    before_uid = libc.setfsuid(owner[0])
+    try:
+        if libc.setfsuid(-1) != owner[0]:  # sets nothing and tells what is set
+            raise PermissionError(errno.EPERM, "cannot make files for another user")
+        yield
+    finally:
+        libc.setfsuid(before_uid)
+        libc.setfsgid(before_gid)
+
+
 def remove_directory(path: Path) -> None:
     _pass("rmdir", path)
     os.rmdir(path)

@@ -10,9 +10,8 @@ import errno
 import fcntl
 import os
 import struct
-from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 F_OFD_GETLK: Final = 36
 F_OFD_SETLK: Final = 37
@@ -80,8 +79,7 @@ def drop_range_lock(fd: int, *, start: int, length: int = 1) -> None:
     fcntl.fcntl(fd, F_OFD_SETLK, _range(fcntl.F_UNLCK, start, length))
 
 
-@dataclass(frozen=True, slots=True)
-class ForeignLock:
+class ForeignLock(NamedTuple):
     """A lock that somebody else holds.
 
     Attributes:

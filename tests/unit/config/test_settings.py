@@ -6,7 +6,8 @@ import pytest
 
 from holdfast.config import toml_source
 from holdfast.config.settings import Settings
-from holdfast.config.stores import ChunkOrder, Keep, SyncLevel
+from holdfast.config.stores import Keep
+from holdfast.datastore.options import ChunkOrder, SyncLevel
 from holdfast.errors import BadRequest, NotFound
 
 

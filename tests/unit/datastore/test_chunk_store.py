@@ -7,8 +7,9 @@ import pytest
 from tests.harness.upload_rig import NoGuard
 
 from holdfast.datastore import blob
-from holdfast.datastore.chunk_store import ChunkStore, Inserted, SyncLevel
+from holdfast.datastore.chunk_store import ChunkStore, Inserted
 from holdfast.datastore.keys import EncryptionKey, plain_digest
+from holdfast.datastore.options import SyncLevel
 from holdfast.errors import DamagedData, MissingChunk
 from holdfast.host import gate
 

@@ -364,3 +364,11 @@ def touch_access_time(path: Path, *, dir_fd: int | None = None) -> None:
     where = _AT_FDCWD if dir_fd is None else dir_fd
     if _utimensat()(where, os.fsencode(path), _NOW_AND_KEEP, _AT_SYMLINK_NOFOLLOW) != 0:
         raise _last_error(path)
+
+
+def set_access_time(path: Path, seconds: int) -> None:
+    """Set the access time, keep the modification time, do not follow links (OSError)."""
+    _pass("touch", path)
+    times = (_Timespec * 2)(_Timespec(seconds, 0), _Timespec(0, _UTIME_OMIT))
+    if _utimensat()(_AT_FDCWD, os.fsencode(path), times, _AT_SYMLINK_NOFOLLOW) != 0:
+        raise _last_error(path)

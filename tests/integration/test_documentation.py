@@ -1,0 +1,132 @@
+"""The guide is run: its console blocks, its options, its exit codes."""
+
+import argparse
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.harness.program import ROOT, Program
+
+import holdfast.errors
+from holdfast.cli import arguments, commands
+
+GUIDE = ROOT / "docs" / "guide"
+PAGES = sorted(GUIDE.glob("*.md"))
+BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+EXITS = re.compile(r"#\s*exits (\d+)\s*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command of a page, the output it shows, and the code it should end with."""
+
+    command: str
+    expected: str
+    code: int
+
+
+def _steps(page: Path) -> list[Step]:
+    steps: list[Step] = []
+    for block in BLOCK.findall(page.read_text(encoding="utf-8")):
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                exits = EXITS.search(line)
+                steps.append(Step(line[2:], "", int(exits[1]) if exits else 0))
+            else:
+                last = steps[-1]
+                steps[-1] = Step(last.command, f"{last.expected}{line}\n", last.code)
+    return steps
+
+
+def _matches(expected: str, output: str) -> bool:
+    """`...` stands for any text, also over several lines."""
+    pattern = ".*?".join(re.escape(part) for part in expected.strip().split("..."))
+    return re.fullmatch(pattern, output.strip(), flags=re.DOTALL) is not None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_what_the_guide_shows_is_what_happens(page: Path, tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    bin_directory = tmp_path / ".bin"
+    bin_directory.mkdir()
+    wrapper = bin_directory / "holdfast"
+    wrapper.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m holdfast "$@"\n')
+    wrapper.chmod(0o755)
+    script, marks = ["cd " + str(tmp_path)], []
+    for number, step in enumerate(_steps(page)):
+        mark = f"=={number}-of-{page.stem}=="
+        marks.append(mark)
+        # everything in one shell, so that `export` lasts; the comment may swallow a closing bracket
+        script.append(f"{{ {step.command}\n}} 2>&1; echo; echo {mark}$?")
+
+    done = subprocess.run(
+        ["bash"],
+        input="\n".join(script),
+        env={**program.environment, "PATH": f"{bin_directory}:{program.environment['PATH']}"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+
+    rest = done.stdout
+    for step, mark in zip(_steps(page), marks, strict=True):
+        output, found, rest = rest.partition(mark)
+        assert found, (step.command, done.stdout[-1000:], done.stderr)
+        code, _newline, rest = rest.partition("\n")
+        assert int(code) == step.code, (step.command, output)
+        if step.expected:
+            assert _matches(step.expected, output), (step.command, step.expected, output)
+
+
+def _options(parser: argparse.ArgumentParser) -> set[str]:
+    found: set[str] = set()
+    for action in parser._actions:
+        found.update(name for name in action.option_strings if name.startswith("--"))
+        if isinstance(action, argparse._SubParsersAction):
+            for verb in action.choices.values():
+                found |= _options(verb)
+    return found
+
+
+@pytest.mark.parametrize("command", commands.built(), ids=lambda command: command.name)
+def test_every_option_is_in_the_guide(command: commands.Command) -> None:
+    guide = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+
+    options = _options(arguments.parser_of(command))
+
+    missing = {option for option in options if not re.search(rf"{option}(?![\w-])", guide)}
+    assert not missing
+    assert f"`{command.name}" in guide
+    for alias in command.aliases:
+        assert f"`{alias}`" in guide
+
+
+def test_every_exit_code_is_in_the_guide() -> None:
+    text = (GUIDE / "commands.md").read_text(encoding="utf-8")
+    kinds = [
+        kind
+        for kind in vars(holdfast.errors).values()
+        if isinstance(kind, type) and issubclass(kind, holdfast.errors.HoldfastError)
+    ]
+    codes = {kind.exit_code for kind in kinds} | {0, 3, 130, 141, 143}
+
+    missing = {code for code in codes if not re.search(rf"^\| {code} \|", text, re.MULTILINE)}
+
+    assert not missing
+
+
+def test_every_link_of_the_guide_leads_somewhere() -> None:
+    pages = [*PAGES, *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"))]
+    dead = [
+        (page.name, target)
+        for page in pages
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+        if not (page.parent / target).exists()
+    ]
+
+    assert dead == []

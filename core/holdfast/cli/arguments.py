@@ -181,8 +181,3 @@ def default_state_directory() -> str:
     if os.geteuid() == 0:
         return "/var/lib/holdfast"
     return _home_directory("XDG_STATE_HOME", ".local/state")
-
-
-def default_data_directory() -> str:
-    """Where a store of the user's own goes when nobody says otherwise."""
-    return _home_directory("XDG_DATA_HOME", ".local/share")

@@ -21,8 +21,6 @@ from holdfast.errors import (
     HoldfastError,
     Stopped,
 )
-from holdfast.host import process
-from holdfast.ids import name_to_epoch
 
 if TYPE_CHECKING:
     from holdfast.cli.commands import CommandModule
@@ -217,6 +215,8 @@ def task_name(name: str, args: Namespace, store_name: str) -> tuple[str, str]:
     STORE:NS/TYPE/ID, `verify_snapshot` STORE:NS/TYPE/ID/TIME, `garbage_collection` STORE, `prune`
     STORE:NS:TYPE/ID, `prunejob` STORE; TIME is 8 upper-case hex digits, NS like ns/a/ns/b.
     """
+    from holdfast.host import process
+
     worker_type = WORKER_TYPES[name]
     namespace = args.ns or ""
     named = next((text for key in _TARGETS if (text := getattr(args, key, None))), None)
@@ -237,6 +237,8 @@ def task_name(name: str, args: Namespace, store_name: str) -> tuple[str, str]:
 
 
 def _with_hex_time(text: str) -> str:
+    from holdfast.ids import name_to_epoch
+
     group, _slash, time_name = text.rpartition("/")
     try:
         return f"{group}/{name_to_epoch(time_name):08X}"

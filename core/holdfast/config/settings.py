@@ -90,6 +90,9 @@ class Settings:
             raise BadRequest(
                 "more than one store is configured", hint=f"add --store {'|'.join(self.stores)}"
             )
+        default = default_store_path()
+        if os.path.isdir(os.path.join(default, ".chunks")):
+            return StoreSettings(name="default", path=default)
         raise BadRequest(
             "no store is configured", hint="make one with `holdfast init PATH`, or add --store PATH"
         )
@@ -100,3 +103,11 @@ class Settings:
                 return store
         name = os.path.basename(path)
         return StoreSettings(name=name if is_safe_id(name) else "store", path=path)
+
+
+def default_store_path() -> str:
+    """The user's own store, used when none is configured and it exists; `demo` makes it."""
+    base = os.environ.get("XDG_DATA_HOME", "")
+    if not os.path.isabs(base):  # the XDG rule: relative values are ignored
+        base = os.path.join(os.path.expanduser("~"), ".local/share")
+    return os.path.join(base, "holdfast", "store")

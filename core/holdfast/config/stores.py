@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from holdfast.config.toml_source import Section
-from holdfast.datastore.options import ChunkOrder, SyncLevel
+from holdfast.datastore.options import ChunkOrder, StoreOptions, SyncLevel
 from holdfast.ids import is_safe_id
 
 KEEP_NAMES: Final = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
@@ -34,6 +34,7 @@ class StoreSettings:
     Attributes:
         name: a safe id; what --store and task ids call it.
         path: absolute.
+        options: how the engine treats it.
         keyfile: encrypts new backups unless another key is given.
         is_read_only: opened for reading whatever the command line says.
     """
@@ -41,9 +42,7 @@ class StoreSettings:
     name: str
     path: str
     comment: str = ""
-    chunk_order: ChunkOrder = ChunkOrder.INODE
-    sync_level: SyncLevel = SyncLevel.FILESYSTEM
-    verify_new: bool = False
+    options: StoreOptions = field(default_factory=StoreOptions)
     is_read_only: bool = False
     keyfile: str | None = None
     keep: Keep = field(default_factory=Keep)
@@ -59,15 +58,22 @@ class StoreSettings:
             name=section.name,
             path=_directory(section, "path"),
             comment=section.text("comment") or "",
-            chunk_order=section.choice("chunk-order", ChunkOrder, default=ChunkOrder.INODE),
-            sync_level=section.choice("sync-level", SyncLevel, default=SyncLevel.FILESYSTEM),
-            verify_new=section.flag("verify-new", default=False),
+            options=_options(section),
             is_read_only=section.flag("read-only", default=False),
             keyfile=_expanded(section.text("keyfile")),
             keep=parse_keep(section),
         )
         section.refuse_unknown()
         return settings
+
+
+def _options(section: Section) -> StoreOptions:
+    default = StoreOptions()
+    return StoreOptions(
+        chunk_order=section.choice("chunk-order", ChunkOrder, default=default.chunk_order),
+        sync_level=section.choice("sync-level", SyncLevel, default=default.sync_level),
+        verify_new=section.flag("verify-new", default=default.verify_new),
+    )
 
 
 def parse_keep(section: Section) -> Keep:

@@ -33,7 +33,7 @@ def test_a_new_store_leaves_every_old_line_as_it_was(config: Path) -> None:
     for line in BEFORE.splitlines():
         assert line in after.splitlines()
     store = Settings.read(str(config)).stores["usb"]
-    assert (store.path, store.verify_new, store.keep.last) == ("/media/usb", True, 3)
+    assert (store.path, store.options.verify_new, store.keep.last) == ("/media/usb", True, 3)
     assert stat.S_IMODE(config.stat().st_mode) == 0o640
 
 

@@ -7,7 +7,7 @@ import pytest
 from holdfast.config import toml_source
 from holdfast.config.settings import Settings
 from holdfast.config.stores import Keep
-from holdfast.datastore.options import ChunkOrder, SyncLevel
+from holdfast.datastore.options import ChunkOrder, StoreOptions, SyncLevel
 from holdfast.errors import BadRequest, NotFound
 
 
@@ -36,8 +36,10 @@ def test_reads_what_a_store_says_of_itself(monkeypatch: pytest.MonkeyPatch) -> N
     local = _settings(TWO).stores["local"]
 
     assert local.path == "/srv/backup"
-    assert (local.verify_new, local.is_read_only) == (True, False)
-    assert (local.chunk_order, local.sync_level) == (ChunkOrder.NONE, SyncLevel.FILE)
+    assert local.options == StoreOptions(
+        verify_new=True, chunk_order=ChunkOrder.NONE, sync_level=SyncLevel.FILE
+    )
+    assert not local.is_read_only
     assert local.keep == Keep(daily=7)
     assert local.keyfile == "/home/ann/key"
 
@@ -58,7 +60,19 @@ def test_which_of_two_stores_has_to_be_said() -> None:
     assert caught.value.hint == "add --store local|usb"
 
 
-def test_without_any_store_the_error_says_how_to_begin() -> None:
+def test_the_users_own_store_is_used_when_none_is_configured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    (tmp_path / "holdfast" / "store" / ".chunks").mkdir(parents=True)
+
+    assert _settings("").store(None).path == f"{tmp_path}/holdfast/store"
+
+
+def test_without_any_store_the_error_says_how_to_begin(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     with pytest.raises(BadRequest) as caught:
         _settings("").store(None)
     assert "holdfast init" in str(caught.value.hint)

@@ -1,0 +1,87 @@
+"""Where the encryption key and its passphrase come from.
+
+The passphrase is the first of: HOLDFAST_PASSWORD, the first line of the file HOLDFAST_PASSWORD_FILE,
+the first line that the program HOLDFAST_PASSWORD_CMD prints, an answer on a terminal. HOLDFAST_NEW_...
+are the same for the passphrase that replaces another.
+"""
+
+import os
+import sys
+from typing import Final
+
+from holdfast.errors import KeyProblem
+from holdfast.host import files
+
+OLD: Final = "HOLDFAST_PASSWORD"
+NEW: Final = "HOLDFAST_NEW_PASSWORD"
+_PASSWORD_BYTES_MAX: Final = 64 * 1024
+
+
+def passphrase(question: str, *, variable: str = OLD) -> bytes:
+    """The passphrase as UTF-8 bytes (KeyProblem when there is none or a source fails)."""
+    found = _said(variable)
+    if found is not None:
+        return found
+    if not _can_ask():
+        raise KeyProblem(
+            f"a passphrase is needed: {question}",
+            hint=f"set {variable}, {variable}_FILE or {variable}_CMD; no terminal is there to ask",
+        )
+    return _ask(f"{question}: ")
+
+
+def new_passphrase(question: str, *, variable: str = OLD) -> bytes:
+    """A passphrase to be set; asked for twice on a terminal (KeyProblem)."""
+    found = _said(variable)
+    if found is None and _can_ask():
+        found = _ask(f"{question}: ")
+        if _ask("once more: ") != found:
+            raise KeyProblem("the two passphrases differ, nothing was changed")
+    if found is None:
+        return passphrase(question, variable=variable)
+    if len(found) < 5:  # noqa: PLR2004  # what other clients of the format insist on
+        raise KeyProblem("a passphrase has at least 5 characters")
+    return found
+
+
+def _said(variable: str) -> bytes | None:
+    if (text := os.environ.get(variable)) is not None:
+        return os.fsencode(text)
+    if path := os.environ.get(f"{variable}_FILE"):
+        return _from_file(path)
+    if command := os.environ.get(f"{variable}_CMD"):
+        return _from_command(command, f"{variable}_CMD")
+    return None
+
+
+def _from_file(path: str) -> bytes:
+    try:
+        with open(path, "rb") as source:  # a pipe or /dev/stdin will do
+            raw = source.read(_PASSWORD_BYTES_MAX)
+    except OSError as error:
+        raise files.as_holdfast_error(error, f"reading the passphrase file {path}") from error
+    return raw.partition(b"\n")[0].removesuffix(b"\r")
+
+
+def _from_command(command: str, variable: str) -> bytes:
+    import shlex
+    import subprocess
+
+    try:
+        words = shlex.split(command)
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
+    except (OSError, ValueError) as error:
+        raise KeyProblem(f"{variable} cannot be run: {error}") from error
+    if done.returncode != 0:
+        raise KeyProblem(f"the program of {variable} ended with exit code {done.returncode}")
+    return done.stdout.partition(b"\n")[0].removesuffix(b"\r")
+
+
+def _can_ask() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def _ask(prompt: str) -> bytes:
+    import getpass
+
+    return os.fsencode(getpass.getpass(prompt))

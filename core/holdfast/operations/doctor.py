@@ -1,0 +1,53 @@
+"""Look at everything that makes backups fail before it does; reads only."""
+
+from dataclasses import dataclass
+
+from holdfast.config.stores import StoreSettings
+from holdfast.errors import HoldfastError
+from holdfast.operations import host_checks, store_checks
+from holdfast.operations.findings import Finding, Level
+from holdfast.operations.progress import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorRequest:
+    """What to look at.
+
+    Attributes:
+        config: the configuration file.
+        state_directory: of the task journal.
+        store: only this one, by name or path; None looks at all that are configured.
+    """
+
+    config: str
+    state_directory: str
+    store: str | None = None
+
+
+def examine(request: DoctorRequest, progress: Progress) -> list[Finding]:
+    """Every finding, good ones included, in a fixed order (NotFound for a store nobody knows)."""
+    progress.phase("program")
+    findings = [*host_checks.check_program(), *host_checks.check_clock()]
+    progress.phase("configuration")
+    settings, about_settings = host_checks.check_configuration(request.config)
+    findings += about_settings
+    findings += host_checks.check_state_directory(request.state_directory)
+    stores: list[StoreSettings] = []
+    if settings is not None:
+        chosen = request.store
+        stores = list(settings.stores.values()) if chosen is None else [settings.store(chosen)]
+    for store in stores:
+        progress.phase("store")
+        progress.item(store.name)
+        try:
+            findings += store_checks.check_store(store)
+        except (OSError, HoldfastError) as error:
+            findings.append(
+                Finding(
+                    level=Level.PROBLEM,
+                    area=f"store {store.name}",
+                    message=f"it could not be looked at: {error}",
+                    advice="run doctor as the store's owner",
+                )
+            )
+    return findings

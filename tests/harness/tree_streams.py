@@ -4,7 +4,12 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from holdfast.archive.content_cursor import ContentCursor
 from holdfast.archive.previous_tree import PreviousTree
+from holdfast.archive.pxar.accessor import Accessor
+from holdfast.archive.pxar.decoder import Decoder
+from holdfast.archive.restore import TreeRestore
+from holdfast.archive.restore_rules import RestoreOutcome, RestoreRules
 from holdfast.archive.split_tree import QUEUE_MAX, SplitTree
 from holdfast.archive.tree_reading import TreeReading
 from holdfast.archive.tree_summary import TreeSummary
@@ -41,6 +46,9 @@ class MemoryStream:
 
     def read_at(self, offset: int, length: int) -> bytes:
         return bytes(self.data[offset : offset + length])
+
+    def view_at(self, offset: int, length: int) -> memoryview:
+        return memoryview(bytes(self.data[offset : offset + min(length, 60_001)]))
 
     def pieces(self, start: int, end: int) -> Iterator[memoryview]:
         yield memoryview(bytes(self.data[start:end]))
@@ -150,3 +158,34 @@ def write_split(
     finally:
         os.close(root_fd)
     return SplitArchive(meta, payload, tree.summary, listener.warnings, injected)
+
+
+def restore(
+    archive: SplitArchive, target: str, rules: RestoreRules | None = None
+) -> RestoreOutcome:
+    """Restore what `write_split` wrote."""
+    return restore_streams(archive.meta, archive.payload, target, rules)
+
+
+def restore_streams(
+    meta: MemoryStream,
+    payload: MemoryStream | None,
+    target: str,
+    rules: RestoreRules | None = None,
+) -> RestoreOutcome:
+    """Restore an archive that is in memory into an existing directory."""
+    decoder = Decoder(meta, payload)
+    accessor = Accessor(meta, payload)
+    contents = ContentCursor(payload if payload is not None else meta, is_split=decoder.is_split)
+    fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return TreeRestore(
+            decoder,
+            contents,
+            resolve_link=accessor.resolve_hardlink,
+            target_fd=fd,
+            rules=rules or RestoreRules(),
+            progress=Listener(),
+        ).run()
+    finally:
+        os.close(fd)

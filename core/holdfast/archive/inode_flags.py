@@ -14,7 +14,15 @@ import fcntl
 import struct
 from typing import Final
 
-from holdfast.archive.features import CHATTR, CHATTR_BITS, FAT_BITS, Feature, flags_from_bits
+from holdfast.archive.features import (
+    CHATTR,
+    CHATTR_BITS,
+    FAT_ATTRIBUTES,
+    FAT_BITS,
+    Feature,
+    bits_from_flags,
+    flags_from_bits,
+)
 
 GET_FLAGS: Final = 0x80086601
 SET_FLAGS: Final = 0x40086602
@@ -25,6 +33,7 @@ SET_FAT_ATTRIBUTES: Final = 0x40047211
 
 _U32: Final = struct.Struct("<I")
 _FSXATTR: Final = struct.Struct("<IIII12x")
+FAT_FLAGS: Final = int(FAT_ATTRIBUTES)
 PROJECT_ID_MAX: Final = (1 << 32) - 1
 
 KERNEL_CHATTR_MASK: Final = sum(CHATTR_BITS.values())
@@ -52,7 +61,7 @@ def from_kernel(chattr: int, fat: int = 0) -> int:
 
 def chattr_of(flags: int) -> int:
     """The FS_*_FL bits that ENTRY.flags asks for."""
-    return sum(bit for feature, bit in CHATTR_BITS.items() if flags & feature)
+    return bits_from_flags(flags, CHATTR_BITS)
 
 
 def read_fat_attributes(fd: int) -> int:
@@ -63,8 +72,7 @@ def read_fat_attributes(fd: int) -> int:
 
 def write_fat_attributes(fd: int, flags: int) -> None:
     """Give an open file the HIDDEN, SYSTEM and ARCHIVE bits of ENTRY.flags (OSError)."""
-    bits = sum(bit for feature, bit in FAT_BITS.items() if flags & feature)
-    fcntl.ioctl(fd, SET_FAT_ATTRIBUTES, _U32.pack(bits))
+    fcntl.ioctl(fd, SET_FAT_ATTRIBUTES, _U32.pack(bits_from_flags(flags, FAT_BITS)))
 
 
 def write_flags(fd: int, wanted: int, *, mask: int = RESTORED) -> None:

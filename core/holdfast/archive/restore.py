@@ -1,0 +1,473 @@
+"""Put an archive's entries back onto a disk, safely even if the archive is hostile.
+
+Every name is one that the decoder checked, every effect is relative to an open directory, and no
+symbolic link is ever followed: not as a directory on the way, not as a file to overwrite, not on
+the way to the target of a hard link. New files are made exclusively; a file that replaces another
+is complete before it takes the name. Story: docs/algorithms/restore-safety.md
+"""
+
+import os
+import secrets
+import stat
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, Protocol
+
+from holdfast.archive.content_cursor import ContentCursor
+from holdfast.archive.metadata_write import MetadataWriter, write_initial_flags
+from holdfast.archive.patterns import Match, PatternList
+from holdfast.archive.pxar.decoder import Decoder
+from holdfast.archive.pxar.format import Kind
+from holdfast.archive.pxar.items import Entry
+from holdfast.archive.restore_conflicts import (
+    UNFINISHED_MODE,
+    Verdict,
+    free_name,
+    judge,
+    mtime_ns,
+)
+from holdfast.archive.restore_levels import NOT_OPEN, Level
+from holdfast.archive.restore_rules import Overwrite, RestoreOutcome, RestoreRules
+from holdfast.archive.sparse_write import write_sparse
+from holdfast.errors import DamagedData, NoSpace
+from holdfast.host import entries, files
+from holdfast.shown import printable
+
+_DIRECTORY_MODE: Final = 0o700
+_NO_SPACE: Final = (28, 122)  # ENOSPC, EDQUOT
+
+ResolveLink = Callable[[Entry], Entry]
+
+
+def _temporary_name() -> bytes:
+    return b".holdfast-" + secrets.token_hex(8).encode()
+
+
+class Progress(Protocol):
+    """The part of a progress report that a restore needs."""
+
+    def advance(self, items: int = 0, bytes: int = 0) -> None: ...  # noqa: A002
+
+    def warn(self, message: str) -> None: ...
+
+
+class TreeRestore:
+    """One archive on its way into one directory.
+
+    Args:
+        decoder: the archive.
+        contents: its contents.
+        resolve_link: finds the file a hard link belongs to (Accessor.resolve_hardlink).
+        target_fd: the directory to restore into, open; stays open. NOT_OPEN in a dry run into a
+            directory that does not exist.
+        rules: what to restore, and how.
+        progress: who wants to know.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        contents: ContentCursor,
+        *,
+        resolve_link: ResolveLink,
+        target_fd: int,
+        rules: RestoreRules,
+        progress: Progress,
+    ) -> None:
+        self.outcome = RestoreOutcome()
+        self._decoder = decoder
+        self._contents = contents
+        self._resolve_link = resolve_link
+        self._target_fd = target_fd
+        self._rules = rules
+        self._patterns = PatternList(rules.patterns)
+        self._progress = progress
+        self._writer = MetadataWriter(time.time_ns())
+        self._level: Level | None = None
+        self._path = b""  # of the entry at hand
+        # by position in the archive: files that are not where the archive has them
+        self._elsewhere: dict[int, bytes] = {}
+
+    def run(self) -> RestoreOutcome:
+        """Restore everything that is wanted; what fails alone is told in the outcome.
+
+        Raises:
+            DamagedData: the archive itself cannot be read any further.
+            NoSpace: the disk is full.
+            HoldfastError: the target was changed under the restore.
+        """
+        done = 0
+        try:
+            for path, entry, leaving in self._decoder.steps():
+                self._path = path
+                if leaving:
+                    self._leave()
+                elif entry.kind is Kind.DIRECTORY:
+                    self._enter(entry)
+                else:
+                    self._leaf(entry)
+                done += 1
+                if not done & 0xFF:
+                    self._progress.advance(items=0x100)
+        finally:
+            self._close_levels()
+        self._progress.advance(items=done & 0xFF)
+        if self._writer.foreign_owners:
+            self._warn(
+                f"the owner of {self._writer.foreign_owners} entries could not be set; "
+                "only root may give files away"
+            )
+        return self.outcome
+
+    # Telling -------------------------------------------------------------------------------------
+
+    def _warn(self, message: str) -> None:
+        self.outcome.warnings.append(message)
+        self._progress.warn(message)
+
+    def _problem(self, text: str) -> None:
+        self._warn(f"{self._shown()}: {text}")
+
+    def _shown(self) -> str:
+        return printable(self._path) or "."
+
+    def _failed(self, error: OSError) -> None:
+        if error.errno in _NO_SPACE:
+            raise NoSpace(
+                f"no space left while restoring {self._shown()}",
+                hint="free space, then run it again with --overwrite never to go on",
+            ) from error
+        self._problem(f"cannot be restored: {error.strerror}")
+        self.outcome.skipped.append(self._shown())
+
+    # Directories ---------------------------------------------------------------------------------
+
+    def _enter(self, entry: Entry) -> None:
+        above = self._level
+        level = Level(above, entry, self._path, is_wanted=self._is_wanted(entry, above))
+        self._level = level
+        if above is None:
+            if self._target_fd != NOT_OPEN:
+                level.opened(os.dup(self._target_fd))
+            level.is_made = True
+            return
+        if level.is_wanted and not level.is_blocked:
+            self._make_levels(level)
+
+    def _is_wanted(self, entry: Entry, above: Level | None) -> bool:
+        inherited = above.is_wanted if above is not None else not len(self._patterns)
+        if above is None or not len(self._patterns):
+            return inherited
+        match = self._patterns.match(b"/" + self._path, is_dir=entry.kind is Kind.DIRECTORY)
+        return inherited if match is None else match is Match.INCLUDE
+
+    def _make_levels(self, level: Level) -> bool:
+        """Make or open a directory and those above it; False when something is in the way."""
+        missing: list[Level] = []
+        above: Level | None = level
+        while above is not None and not above.is_made and not above.is_blocked:
+            missing.append(above)
+            above = above.parent
+        path = self._path
+        for one in reversed(missing):
+            if one.parent is not None and one.parent.is_blocked:
+                one.is_blocked = True
+                continue
+            self._path = one.path
+            self._make_level(one)
+        self._path = path
+        return level.is_made and not level.is_blocked
+
+    def _make_level(self, level: Level) -> None:
+        parent = level.parent
+        if parent is None:
+            raise AssertionError("the root is made by the caller")
+        if self._rules.dry_run:
+            self._pretend_level(level, parent.fd)
+            return
+        try:
+            fd = self._make_or_open(level, parent.fd)
+        except OSError as error:
+            self._failed(error)
+            level.is_blocked = True
+            return
+        if fd is None:
+            level.is_blocked = True
+            return
+        level.opened(fd)
+        self.outcome.directories += 1
+
+    def _pretend_level(self, level: Level, parent_fd: int) -> None:
+        level.is_made = True
+        self.outcome.directories += 1
+        if parent_fd == NOT_OPEN:
+            return
+        try:
+            level.opened(entries.open_directory(level.name, dir_fd=parent_fd))
+        except FileNotFoundError:
+            return
+        except OSError:
+            if self._rules.overwrite in (Overwrite.FRESH, Overwrite.NEVER):
+                self.outcome.conflicts.append(self._shown())
+                level.is_blocked = True
+
+    def _make_or_open(self, level: Level, parent_fd: int) -> int | None:
+        """A directory of that name, open; None when something else is kept in its place."""
+        try:
+            entries.make_directory(level.name, _DIRECTORY_MODE, dir_fd=parent_fd)
+        except FileExistsError:
+            info = os.stat(level.name, dir_fd=parent_fd, follow_symlinks=False)
+            if not stat.S_ISDIR(info.st_mode):
+                if not self._clear_for_directory(level, parent_fd, info):
+                    return None
+                entries.make_directory(level.name, _DIRECTORY_MODE, dir_fd=parent_fd)
+        return entries.open_directory(level.name, dir_fd=parent_fd)
+
+    def _clear_for_directory(self, level: Level, parent_fd: int, info: os.stat_result) -> bool:
+        rule = self._rules.overwrite
+        if rule is Overwrite.KEEP_BOTH:
+            level.name = free_name(level.name, parent_fd)
+            self.outcome.conflicts.append(self._shown())
+            return True
+        metadata = level.entry.metadata
+        is_newer = metadata is not None and mtime_ns(metadata.stat) > info.st_mtime_ns
+        if rule is Overwrite.ALWAYS or (rule is Overwrite.IF_NEWER and is_newer):
+            files.unlink(level.name, dir_fd=parent_fd)
+            return True
+        self.outcome.conflicts.append(self._shown())
+        return False
+
+    def _leave(self) -> None:
+        level = self._level
+        if level is None:
+            raise AssertionError("left more directories than entered")
+        self._level = level.parent
+        is_root = level.parent is None
+        metadata = level.entry.metadata
+        is_ours = not (is_root and len(self._patterns))  # a part does not own the whole target
+        if is_ours and level.fd != NOT_OPEN and metadata is not None and not self._rules.dry_run:
+            self._writer.apply(level.fd, metadata, self._problem)
+        level.leave()
+
+    def _close_levels(self) -> None:
+        level = self._level
+        while level is not None:
+            level.close()
+            level = level.parent
+
+    # Entries -------------------------------------------------------------------------------------
+
+    def _leaf(self, entry: Entry) -> None:
+        level = self._level
+        if level is None:
+            raise AssertionError("an entry outside of a directory")
+        if len(self._patterns) and not self._is_wanted(entry, level):
+            return
+        if level.is_blocked or (not level.is_made and not self._make_levels(level)):
+            self.outcome.skipped.append(self._shown())
+            return
+        if entry.problem is not None:
+            self._problem(f"not restored, {entry.problem}")
+            self.outcome.skipped.append(self._shown())
+            return
+        try:
+            if self._rules.dry_run:
+                self._pretend(entry, level)
+            elif entry.kind is Kind.FILE:
+                self._file(entry, level.fd)
+            elif entry.kind is Kind.HARDLINK:
+                self._hard_link(entry, level.fd)
+            else:
+                self._special(entry, level.fd)
+        except OSError as error:
+            self._failed(error)
+        except DamagedData as error:
+            self.outcome.damaged.append(self._shown())
+            self._problem(str(error))
+
+    def _pretend(self, entry: Entry, level: Level) -> None:
+        verdict = Verdict.REPLACE
+        if level.fd != NOT_OPEN:
+            there = entry
+            if entry.kind is Kind.HARDLINK:
+                there = self._resolve_link(entry)._replace(name=entry.name)
+            with suppress(FileNotFoundError):
+                verdict = judge(there, entry.name, level.fd, self._rules.overwrite)
+        self._count_verdict(verdict)
+        if verdict in (Verdict.REPLACE, Verdict.RENAME):
+            self._count(entry)
+
+    def _count(self, entry: Entry) -> None:
+        if entry.kind is Kind.FILE:
+            self.outcome.files += 1
+            self.outcome.content_bytes += entry.size
+            self._progress.advance(bytes=entry.size)
+        elif entry.kind is Kind.HARDLINK:
+            self.outcome.files += 1
+        else:
+            self.outcome.others += 1
+
+    def _count_verdict(self, verdict: Verdict) -> None:
+        outcome = self.outcome
+        if verdict is Verdict.IDENTICAL:
+            outcome.identical += 1
+        elif verdict is Verdict.SKIP:
+            outcome.skipped.append(self._shown())
+        elif verdict in (Verdict.CONFLICT, Verdict.RENAME):
+            outcome.conflicts.append(self._shown())
+
+    def _file(self, entry: Entry, dir_fd: int) -> None:
+        try:
+            fd = entries.create(entry.name, UNFINISHED_MODE, dir_fd=dir_fd)
+        except FileExistsError:
+            self._place(entry, dir_fd)
+            return
+        self._fill(fd, entry, entry.name, dir_fd)
+        self._count(entry)
+
+    def _fill(self, fd: int, entry: Entry, name: bytes, dir_fd: int) -> None:
+        """Content and metadata of a file that was just made; nothing stays of it on failure."""
+        metadata = entry.metadata
+        if metadata is None:
+            raise AssertionError("a file without metadata")
+        try:
+            try:
+                if metadata.stat.flags:
+                    write_initial_flags(fd, metadata.stat.flags)
+                if entry.size:
+                    write_sparse(fd, self._contents.views(entry), path=self._path)
+                self._writer.apply(fd, metadata, self._problem)
+            finally:
+                os.close(fd)
+        except BaseException:
+            with suppress(OSError):
+                files.unlink(name, dir_fd=dir_fd)
+            raise
+
+    def _special(self, entry: Entry, dir_fd: int) -> None:
+        try:
+            self._make_special(entry, entry.name, dir_fd)
+        except FileExistsError:
+            self._place(entry, dir_fd)
+            return
+        self._count(entry)
+
+    def _make_special(self, entry: Entry, name: bytes, dir_fd: int) -> None:
+        metadata = entry.metadata
+        if metadata is None:
+            raise AssertionError("an entry without metadata")
+        if entry.kind is Kind.SYMLINK:
+            entries.make_symlink(entry.target, name, dir_fd=dir_fd)
+            self._writer.apply_to_symlink(name, metadata, self._problem, dir_fd=dir_fd)
+            return
+        major, minor = entry.device or (0, 0)
+        kind = stat.S_IFMT(metadata.stat.mode)
+        entries.make_node(name, kind | 0o600, os.makedev(major, minor), dir_fd=dir_fd)
+        flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(name, flags, dir_fd=dir_fd)
+        try:
+            self._writer.apply_to_special(fd, metadata, self._problem)
+        finally:
+            os.close(fd)
+
+    def _place(self, entry: Entry, dir_fd: int) -> None:
+        """Something has the entry's name: do what the rule says."""
+        name = entry.name
+        verdict = judge(entry, name, dir_fd, self._rules.overwrite)
+        self._count_verdict(verdict)
+        if verdict is Verdict.RENAME:
+            name = free_name(name, dir_fd)
+            above = self._path[: len(self._path) - len(entry.name)]
+            self._elsewhere[entry.start] = above + name
+            self._make(entry, name, dir_fd)
+            self._count(entry)
+        elif verdict is Verdict.REPLACE:
+            temporary = _temporary_name()
+            self._make(entry, temporary, dir_fd)
+            try:
+                entries.rename(temporary, name, dir_fd=dir_fd)
+            except BaseException:
+                with suppress(OSError):
+                    files.unlink(temporary, dir_fd=dir_fd)
+                raise
+            self._count(entry)
+
+    def _make(self, entry: Entry, name: bytes, dir_fd: int) -> None:
+        if entry.kind is Kind.FILE:
+            fd = entries.create(name, UNFINISHED_MODE, dir_fd=dir_fd)
+            self._fill(fd, entry, name, dir_fd)
+        else:
+            self._make_special(entry, name, dir_fd)
+
+    # Hard links ----------------------------------------------------------------------------------
+
+    def _hard_link(self, link: Entry, dir_fd: int) -> None:
+        first = self._resolve_link(link)
+        if first.name != link.target.rpartition(b"/")[2]:
+            self._problem("not restored, a hard link whose path and position contradict each other")
+            self.outcome.skipped.append(self._shown())
+            return
+        path = self._elsewhere.get(first.start, link.target)
+        other_name = first._replace(name=link.name)
+        source_fd = self._open_restored(path, first)
+        if source_fd is None:
+            # the first name was not restored: this one gets the content, later ones link to it
+            self._elsewhere[first.start] = self._path
+            self._file(other_name, dir_fd)
+            return
+        source = path.rpartition(b"/")[2]
+        try:
+            entries.link(source, link.name, source_fd=source_fd, target_fd=dir_fd)
+        except FileExistsError:
+            self._link_over(other_name, source, source_fd, dir_fd)
+        except OSError:  # a file system without hard links, or the most a file may have
+            self._file(other_name, dir_fd)
+        else:
+            self.outcome.files += 1
+        finally:
+            os.close(source_fd)
+
+    def _link_over(self, entry: Entry, source: bytes, source_fd: int, dir_fd: int) -> None:
+        """Something has the name of a hard link: do what the rule says."""
+        verdict = judge(entry, entry.name, dir_fd, self._rules.overwrite)
+        self._count_verdict(verdict)
+        if verdict is Verdict.RENAME:
+            name = free_name(entry.name, dir_fd)
+            entries.link(source, name, source_fd=source_fd, target_fd=dir_fd)
+        elif verdict is Verdict.REPLACE:
+            temporary = _temporary_name()
+            entries.link(source, temporary, source_fd=source_fd, target_fd=dir_fd)
+            entries.rename(temporary, entry.name, dir_fd=dir_fd)
+        else:
+            return
+        self.outcome.files += 1
+
+    def _open_restored(self, path: bytes, first: Entry) -> int | None:
+        """The directory of a file that was restored; None when what is there is not that file."""
+        directory, _slash, name = path.rpartition(b"/")
+        fd = self._open_below(directory)
+        if fd is None or first.metadata is None:
+            return None
+        with suppress(OSError):
+            info = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            is_file = stat.S_ISREG(info.st_mode) and info.st_size == first.size
+            if is_file and info.st_mtime_ns == mtime_ns(first.metadata.stat):
+                return fd
+        os.close(fd)
+        return None
+
+    def _open_below(self, path: bytes) -> int | None:
+        """A directory of the target, opened one component after the other, no link followed."""
+        fd = os.dup(self._target_fd)
+        for part in path.split(b"/"):
+            if not part:
+                continue
+            try:
+                below = entries.open_directory(part, dir_fd=fd)
+            except OSError:
+                return None
+            finally:
+                os.close(fd)
+            fd = below
+        return fd

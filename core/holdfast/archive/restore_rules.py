@@ -1,0 +1,61 @@
+"""What a restore may do to what is there already, and what it did."""
+
+import enum
+from dataclasses import dataclass, field
+
+from holdfast.archive.patterns import Pattern
+
+
+class Overwrite(enum.Enum):
+    """How a restore treats an entry that is there already and differs.
+
+    FRESH wants a new or empty target. Whatever the rule: an identical entry is left as it is, a
+    directory is never replaced by something else, and one directory is merged into another.
+    """
+
+    FRESH = "fresh"
+    NEVER = "never"
+    IF_NEWER = "if-newer"
+    KEEP_BOTH = "keep-both"
+    ALWAYS = "always"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreRules:
+    """What to restore, and how.
+
+    Attributes:
+        overwrite: see Overwrite.
+        patterns: paths to take in (or, with `!`, to leave out); none means everything.
+        dry_run: say what would happen, change nothing.
+    """
+
+    overwrite: Overwrite = Overwrite.FRESH
+    patterns: tuple[Pattern, ...] = ()
+    dry_run: bool = False
+
+
+@dataclass(slots=True)
+class RestoreOutcome:
+    """What a restore did; with `dry_run`, what it would do.
+
+    Attributes:
+        files: regular files written, hard links among them.
+        directories, others: made, or for directories merged into.
+        content_bytes: content written.
+        identical: entries that were there already, the same.
+        skipped: paths left as they were because the rule says so, or that cannot be restored.
+        conflicts: paths that differ and were not touched, or restored under another name.
+        damaged: paths whose content cannot be read from the store.
+        warnings: one sentence each.
+    """
+
+    files: int = 0
+    directories: int = 0
+    others: int = 0
+    content_bytes: int = 0
+    identical: int = 0
+    skipped: list[str] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)

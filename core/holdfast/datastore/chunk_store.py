@@ -25,10 +25,11 @@ import stat
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 from holdfast.datastore import blob
 from holdfast.datastore.options import SyncLevel
+from holdfast.datastore.store import Datastore
 from holdfast.errors import DamagedData, MissingChunk
 from holdfast.host import files
 from holdfast.host.files import Buffer
@@ -71,6 +72,11 @@ class ChunkStore:
         self._directory = os.path.join(base, ".chunks")
         self._is_synced = sync_level is SyncLevel.FILE
         self._owner_ids = owner_ids if owner_ids != (os.geteuid(), os.getegid()) else None
+
+    @classmethod
+    def of(cls, store: Datastore) -> Self:
+        """The chunks of an open store, written as its options say."""
+        return cls(store.base, sync_level=store.options.sync_level, owner_ids=store.owner_ids)
 
     def path(self, digest: bytes) -> str:
         name = digest.hex()

@@ -16,7 +16,9 @@ from holdfast.datastore.blob import Codec, kind_of
 from holdfast.datastore.chunk_store import ChunkStore
 from holdfast.datastore.index import Index
 from holdfast.datastore.keys import EncryptionKey, chunk_digest
+from holdfast.datastore.store import Datastore
 from holdfast.errors import BadRequest, DamagedData
+from holdfast.ids import SnapshotId
 
 
 class ChunkReader:
@@ -26,6 +28,11 @@ class ChunkReader:
         self._chunks = chunks
         self._key = key
         self._local = threading.local()
+
+    @classmethod
+    def of(cls, store: Datastore, key: EncryptionKey | None = None) -> Self:
+        """A reader of an open store's chunks."""
+        return cls(ChunkStore.of(store), key)
 
     def read(self, digest: bytes, length: int) -> bytes:
         """The `length` bytes of a chunk, checked against checksum, length and digest.
@@ -72,6 +79,20 @@ class StreamReader:
         self._ahead: dict[int, Future[memoryview]] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._last = -2
+
+    @classmethod
+    def of(
+        cls,
+        store: Datastore,
+        snapshot: SnapshotId,
+        filename: str,
+        *,
+        key: EncryptionKey | None = None,
+        read_ahead: int = 0,
+    ) -> Self:
+        """The archive or image `filename` of a snapshot (NotFound, DamagedData)."""
+        index = store.open_index(snapshot, filename)
+        return cls(index, ChunkReader.of(store, key), read_ahead=read_ahead)
 
     def __enter__(self) -> Self:
         return self

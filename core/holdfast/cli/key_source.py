@@ -7,14 +7,43 @@ are the same for the passphrase that replaces another.
 
 import os
 import sys
+from argparse import Namespace as Arguments
 from typing import Final
 
+from holdfast.config.settings import Settings
+from holdfast.datastore import key_files
+from holdfast.datastore.key_files import KdfName, KeyFile
+from holdfast.datastore.keys import EncryptionKey
 from holdfast.errors import KeyProblem
 from holdfast.host import files
 
 OLD: Final = "HOLDFAST_PASSWORD"
 NEW: Final = "HOLDFAST_NEW_PASSWORD"
 _PASSWORD_BYTES_MAX: Final = 64 * 1024
+
+
+def load_key(args: Arguments) -> EncryptionKey | None:
+    """The key of --keyfile, or of the store's configuration; None when neither names one.
+
+    Raises:
+        NotFound: there is no such file.
+        KeyProblem: no passphrase, or the wrong one.
+        DamagedData: it is no key file.
+    """
+    path = args.keyfile or Settings.read(args.config).store(args.store).keyfile
+    return None if not path else unlock(path)
+
+
+def unlock(path: str) -> EncryptionKey:
+    """The key in one file; its passphrase is looked for only if it has one (see load_key)."""
+    return open_key_file(path, key_files.load(path))
+
+
+def open_key_file(path: str, key_file: KeyFile) -> EncryptionKey:
+    """The key inside `key_file`, which was read from `path` (KeyProblem)."""
+    if key_file.kdf_name is KdfName.NONE:
+        return key_file.unlock(None)
+    return key_file.unlock(passphrase(f"passphrase of {path}"))
 
 
 def passphrase(question: str, *, variable: str = OLD) -> bytes:
@@ -33,15 +62,12 @@ def passphrase(question: str, *, variable: str = OLD) -> bytes:
 def new_passphrase(question: str, *, variable: str = OLD) -> bytes:
     """A passphrase to be set; asked for twice on a terminal (KeyProblem)."""
     found = _said(variable)
-    if found is None and _can_ask():
-        found = _ask(f"{question}: ")
-        if _ask("once more: ") != found:
-            raise KeyProblem("the two passphrases differ, nothing was changed")
-    if found is None:
+    if found is not None or not _can_ask():
         return passphrase(question, variable=variable)
-    if len(found) < 5:  # noqa: PLR2004  # what other clients of the format insist on
-        raise KeyProblem("a passphrase has at least 5 characters")
-    return found
+    answer = _ask(f"{question}: ")
+    if _ask("once more: ") != answer:
+        raise KeyProblem("the two passphrases differ, nothing was changed")
+    return answer
 
 
 def _said(variable: str) -> bytes | None:

@@ -5,6 +5,7 @@ Everything that changes something asks `require_writable` first and takes the lo
 it (locks.py). Writing backups is session.py's business, chunks are chunk_store.py's.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -18,7 +19,13 @@ from holdfast.datastore.index import Index, open_index
 from holdfast.datastore.keys import EncryptionKey
 from holdfast.datastore.listing import StoredFile
 from holdfast.datastore.locks import PROXMOX_RUN, StoreLocks, proxmox_name
-from holdfast.datastore.manifest import MANIFEST_BYTES_MAX, MANIFEST_NAME, ROOT, Manifest
+from holdfast.datastore.manifest import (
+    MANIFEST_BYTES_MAX,
+    MANIFEST_NAME,
+    ROOT,
+    FileEntry,
+    Manifest,
+)
 from holdfast.datastore.options import StoreOptions
 from holdfast.datastore.process_lock import StoreLock
 from holdfast.errors import (
@@ -229,6 +236,36 @@ class Datastore:
         if not filename.endswith((".fidx", ".didx")):
             raise BadRequest(f"{filename!r} is no index")
         return open_index(self._file_path(snapshot, filename))
+
+    def open_listed_index(self, snapshot: SnapshotId, entry: FileEntry) -> Index:
+        """An index that is exactly what the manifest says of it; for every use but a repair.
+
+        Raises:
+            NotFound: its file is missing.
+            DamagedData: its table or size is another.
+        """
+        index = self.open_index(snapshot, entry.filename)
+        if (index.size_bytes, index.checksum()) != (entry.size, entry.csum):
+            raise DamagedData(
+                f"{entry.filename} of {snapshot}", "it is not the index the manifest lists"
+            )
+        return index
+
+    def read_listed_blob(
+        self, snapshot: SnapshotId, entry: FileEntry, key: EncryptionKey | None = None
+    ) -> bytes:
+        """The decoded contents of a blob that is exactly what the manifest says of it.
+
+        Raises:
+            NotFound: its file is missing.
+            DamagedData: it is another file, or cannot be decoded.
+            KeyProblem: it is encrypted, and no key given.
+        """
+        raw = self.read_blob_file(snapshot, entry.filename)
+        what = f"{entry.filename} of {snapshot}"
+        if (len(raw), hashlib.sha256(raw).digest()) != (entry.size, entry.csum):
+            raise DamagedData(what, "it is not the file the manifest lists")
+        return blob.decode(raw, key=key, what=what)
 
     def read_blob(
         self, snapshot: SnapshotId, filename: str, key: EncryptionKey | None = None

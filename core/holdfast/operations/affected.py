@@ -3,8 +3,9 @@ archives' listings, as far as these can still be read.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from holdfast.archive.pxar.accessor import Accessor
 from holdfast.archive.pxar.format import HEADER_BYTES, Kind
@@ -86,7 +87,45 @@ def _listing(request: AffectedRequest, snapshot: SnapshotId, name: str) -> Acces
     listed = f"{stem}.mpxar" if kind == "ppxar" else name
     index = request.store.open_index(snapshot, f"{listed}.didx")
     chunks = ChunkReader(ChunkStore(request.store.base), request.key)
-    return Accessor(StreamReader(index, chunks), what=listed)
+    source = _WithHoles(StreamReader(index, chunks))
+    try:
+        return Accessor(source, what=listed)
+    except DamagedData as error:
+        raise DamagedData(listed, source.fault or error.reason) from error
+
+
+class _WithHoles:
+    """A stream in which chunks that cannot be read are zeros: what is around them can be.
+
+    Attributes:
+        fault: what is wrong with the first of them.
+    """
+
+    def __init__(self, reader: StreamReader) -> None:
+        self.size: Final = reader.size
+        self.fault: str | None = None
+        self._reader = reader
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        try:
+            return self._reader.read_at(offset, length)
+        except DamagedData:
+            return b"".join(self._patched(offset, min(offset + length, self.size)))
+
+    def pieces(self, start: int, end: int) -> Iterator[memoryview]:
+        """Contents, which nobody reads for a listing."""
+        return self._reader.pieces(start, end)
+
+    def _patched(self, offset: int, stop: int) -> Iterator[bytes]:
+        index = self._reader.index
+        while offset < stop:
+            end = min(stop, index.range_at(index.find(offset))[1])
+            try:
+                yield self._reader.read_at(offset, end - offset)
+            except DamagedData as error:
+                self.fault = self.fault or error.message
+                yield bytes(end - offset)
+            offset = end
 
 
 def _extent(entry: Entry) -> Range:

@@ -59,6 +59,7 @@ class Console:
         self._out_colors = colors and _is_terminal(self._out)
         self._err_colors = colors and _is_terminal(self._err)
         self._line_to_clear = False
+        self.is_redirected = False
         self.task: RunningTask | None = None
         self.task_progress: TaskProgress | None = None
 
@@ -73,6 +74,13 @@ class Console:
         """Write to other streams from now on; for workers without a terminal."""
         self._out, self._err = out, err
         self._out_colors = self._err_colors = False
+        self.is_redirected = True
+
+    def derived(self, args: Namespace) -> "Console":
+        """A console for a command inside this one: the same streams, the same task."""
+        console = Console(args, out=self._out, err=self._err)
+        console.task, console.task_progress = self.task, self.task_progress
+        return console
 
     # stdout --------------------------------------------------------------------------------------
 

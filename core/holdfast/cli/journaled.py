@@ -133,7 +133,7 @@ def in_journal(
         console.remark(f"not in the task journal: {error}")
         yield None
         return
-    detached = worker.announce(task.upid, task.log_fd)
+    detached = worker.announce(task.upid, task.log_fd) or console.is_redirected
     try:
         with task:
             progress = TaskProgress(task)

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass, field
 
 from holdfast.config import toml_source
+from holdfast.config.jobs import JobSettings, NotifierSettings, parse_jobs
 from holdfast.config.stores import StoreSettings
 from holdfast.config.toml_source import TomlSource
 from holdfast.config.workers import WorkerSettings
@@ -12,8 +13,6 @@ from holdfast.ids import is_safe_id
 
 # tables of other areas, read by those who know them
 OTHER_TABLES = (
-    "jobs",
-    "notifications",
     "scheduler",
     "metrics",
     "postgres",
@@ -30,11 +29,14 @@ class Settings:
         source: the file, for the tables of other areas.
         stores: by name, in the file's order.
         workers: limits for long work.
+        jobs, notifiers: by name, in the file's order.
     """
 
     source: TomlSource
     stores: dict[str, StoreSettings] = field(default_factory=dict)
     workers: WorkerSettings = field(default_factory=WorkerSettings)
+    jobs: dict[str, JobSettings] = field(default_factory=dict)
+    notifiers: dict[str, NotifierSettings] = field(default_factory=dict)
 
     @property
     def path(self) -> str:
@@ -50,6 +52,7 @@ class Settings:
         root = source.root
         stores = [StoreSettings.parse(section) for section in root.tables("stores")]
         workers = WorkerSettings.parse(root.table("workers"))
+        jobs, notifiers = parse_jobs(root, {store.name for store in stores})
         root.refuse_unknown(also=OTHER_TABLES)
         seen: dict[str, str] = {}
         for store in stores:
@@ -59,7 +62,7 @@ class Settings:
                     f"{store.path} is already the store {seen[store.path]!r}",
                 )
             seen[store.path] = store.name
-        return cls(source, {store.name: store for store in stores}, workers)
+        return cls(source, {store.name: store for store in stores}, workers, jobs, notifiers)
 
     def store(self, name_or_path: str | None) -> StoreSettings:
         """The store somebody means.
@@ -82,6 +85,13 @@ class Settings:
             f"no store called {name_or_path!r}",
             hint=f"configured in {self.path}: {known}; a directory is written with a /",
         )
+
+    def job(self, name: str) -> JobSettings:
+        """The configured job called `name` (NotFound)."""
+        if name in self.jobs:
+            return self.jobs[name]
+        known = ", ".join(self.jobs) or "none"
+        raise NotFound(f"no job called {name!r}", hint=f"configured in {self.path}: {known}")
 
     def _only_store(self) -> StoreSettings:
         if len(self.stores) == 1:

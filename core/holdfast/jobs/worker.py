@@ -28,6 +28,7 @@ READY_FD: Final = "HOLDFAST_READY_FD"
 _LOGIND_FILES: Final = ("/etc/systemd/logind.conf", "/run/systemd/logind.conf")
 _UPID_BYTES_MAX: Final = 4096
 _SAID_MAX: Final = 64 * 1024
+_children: list["subprocess.Popen[bytes]"] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +65,17 @@ def start_detached(words: Sequence[str]) -> Started:
     assert child.stderr is not None
     if line:
         child.stderr.close()
-        child.returncode = 0  # it is meant to go on; nobody here waits for it
+        reap()
+        _children.append(child)
         return Started(Upid.parse(line), remark=remark)
     said = child.stderr.read(_SAID_MAX).decode("utf-8", "replace")
     child.stderr.close()
     return Started(None, said=said, exit_code=child.wait(), remark=remark)
+
+
+def reap() -> None:
+    """Take note of workers that have ended, so that a long-lived parent keeps no zombies."""
+    _children[:] = [child for child in _children if child.poll() is None]
 
 
 def announce(upid: Upid, log_fd: int) -> bool:

@@ -14,6 +14,7 @@ BEFORE = """# written by hand
 path   =   "/srv/backup"
 
 [jobs.nightly]
+kind = "gc"
 enabled = true # for now
 """
 

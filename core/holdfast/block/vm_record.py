@@ -1,0 +1,132 @@
+"""What Holdfast knows about each machine it backs up: one small JSON file, written durably.
+
+For every disk a chain of epochs: bitmap k of a disk records what was written between the points in
+time k and k + 1. `base_epoch` is the point of the last finished snapshot; bitmaps from there on are
+needed, older ones are leftovers. A failed run adds an epoch and keeps a partial image.
+"""
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from holdfast.errors import BadRequest, Busy, DamagedData, NotFound
+from holdfast.host import files
+from holdfast.host.locks import LockMode, try_flock
+from holdfast.units import MIB
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
+_RECORD_BYTES_MAX: Final = 4 * MIB
+
+
+@dataclass(slots=True, kw_only=True)
+class DiskChain:
+    """The epochs of one disk.
+
+    Attributes:
+        base: the snapshot taken at `base_epoch`, empty for none.
+        epochs: those that have, or may have, a bitmap.
+        starts: for a bitmap that older ones were merged into, the epoch it reaches back to.
+    """
+
+    node: str
+    size_bytes: int
+    base: str = ""
+    base_epoch: int = -1
+    crypt: str = "none"
+    epochs: list[int] = field(default_factory=list)
+    starts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class VmRecord:
+    """One machine.
+
+    Attributes:
+        qmp: path of its QMP socket.
+        agent: path of its guest agent's socket, empty for none.
+        config: a file to save with each backup, empty for none.
+        epoch: the last point in time that was tried.
+        serves: whether an NBD server in the machine may be ours.
+        stores: for each store and namespace, its chains by disk.
+    """
+
+    name: str
+    qmp: str
+    agent: str = ""
+    config: str = ""
+    epoch: int = 0
+    serves: bool = False
+    stores: dict[str, dict[str, DiskChain]] = field(default_factory=dict)
+
+
+def check_name(name: str) -> None:
+    """BadRequest unless it can be a file name and a backup id."""
+    if not _NAME.fullmatch(name):
+        raise BadRequest(f"{name!r} cannot be a machine's name: letters, digits, . _ - only")
+
+
+class VmRecords:
+    """All machines, in a directory below the state directory."""
+
+    def __init__(self, state_dir: str) -> None:
+        self.directory = os.path.join(state_dir, "vm")
+
+    def path(self, name: str, suffix: str = ".json") -> str:
+        check_name(name)
+        return os.path.join(self.directory, name + suffix)
+
+    def ensure_directory(self) -> None:
+        os.makedirs(self.directory, mode=0o700, exist_ok=True)
+
+    def names(self) -> list[str]:
+        try:
+            found = os.listdir(self.directory)
+        except FileNotFoundError:
+            return []
+        return sorted(name.removesuffix(".json") for name in found if name.endswith(".json"))
+
+    def load(self, name: str) -> VmRecord:
+        """NotFound, DamagedData."""
+        try:
+            data = files.read_file(self.path(name), size_max=_RECORD_BYTES_MAX)
+        except FileNotFoundError:
+            raise NotFound(
+                f"no machine is called {name}", hint="`holdfast vm add` makes one known"
+            ) from None
+        try:
+            fields: dict[str, Any] = json.loads(data)
+            fields["stores"] = {
+                store: {disk: DiskChain(**chain) for disk, chain in chains.items()}
+                for store, chains in fields["stores"].items()
+            }
+            return VmRecord(**fields)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DamagedData(f"record of machine {name}", str(error)) from error
+
+    def save(self, record: VmRecord) -> None:
+        """Durable when it returns (OSError)."""
+        self.ensure_directory()
+        text = json.dumps(dataclasses.asdict(record), indent=1).encode()
+        files.replace_file(self.path(record.name), [text], mode=0o600, sync=True)
+
+    def remove(self, name: str) -> None:
+        """Forget a machine (NotFound)."""
+        self.load(name)
+        files.unlink(self.path(name))
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Work on a machine alone (Busy)."""
+        self.ensure_directory()
+        fd = os.open(self.path(name, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if not try_flock(fd, LockMode.EXCLUSIVE):
+                raise Busy(f"another run works on machine {name}")
+            yield
+        finally:
+            os.close(fd)

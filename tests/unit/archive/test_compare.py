@@ -1,41 +1,18 @@
-from tests.harness.archives import BytesReader, MemorySink
+from tests.harness.archives import BytesReader
+from tests.harness.trees import File, Tree, encoded
 
 from holdfast.archive.compare import Change, Comparison, Contents
 from holdfast.archive.pxar.accessor import Accessor
-from holdfast.archive.pxar.encoder import Encoder
-from holdfast.archive.pxar.format import Metadata, Stat
-
-DIRECTORY = Metadata(Stat(0o40755))
 
 
-def file(content: bytes, *, mtime: int = 0, mode: int = 0o100644) -> tuple[Metadata, bytes]:
-    return Metadata(Stat(mode, 0, 0, 0, mtime)), content
-
-
-Tree = dict[str, "tuple[Metadata, bytes] | Tree | str"]
+def file(content: bytes, *, mtime: int = 0, mode: int = 0o100644) -> File:
+    return File(content, mtime, mode)
 
 
 def archive(tree: Tree) -> tuple[Accessor, BytesReader]:
-    """A dictionary is a directory, a text is a symbolic link."""
-    meta, payload = MemorySink(), MemorySink()
-    encoder = Encoder(meta, payload, root=DIRECTORY)
-    _fill(encoder, payload, tree)
-    encoder.finish()
-    contents = BytesReader(bytes(payload.data))
-    return Accessor(BytesReader(bytes(meta.data)), contents), contents
-
-
-def _fill(encoder: Encoder, payload: MemorySink, tree: Tree) -> None:
-    for name, node in sorted(tree.items()):
-        if isinstance(node, dict):
-            encoder.begin_directory(name.encode(), DIRECTORY)
-            _fill(encoder, payload, node)
-            encoder.end_directory()
-        elif isinstance(node, str):
-            encoder.symlink(name.encode(), Metadata(Stat(0o120777)), node.encode())
-        else:
-            encoder.file(name.encode(), node[0], len(node[1]))
-            payload.write(node[1])
+    meta, payload = encoded(tree)
+    contents = BytesReader(payload)
+    return Accessor(BytesReader(meta), contents), contents
 
 
 def changes(before: Tree, after: Tree, contents: Contents = Contents.TRUST_TIMES) -> list[str]:

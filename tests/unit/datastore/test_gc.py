@@ -3,8 +3,8 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.harness import sample_store
 from tests.harness.small_store import FIXED_CHUNK_BYTES, UPID, SmallStore, age
+from tests.harness.stores import SAMPLE, materialise_sample
 
 from holdfast.datastore.gc import GcOutcome, collect_garbage, preview_garbage
 from holdfast.datastore.gc_status import read_status
@@ -26,7 +26,8 @@ def collect(store: Datastore, cutoff_s: int = DAY) -> GcOutcome:
 
 
 def test_the_sample_store_gives_the_recorded_numbers(tmp_path: Path) -> None:
-    expect = sample_store.materialize(tmp_path)
+    materialise_sample(tmp_path)
+    expect = SAMPLE["expect"]
     for path in (tmp_path / ".chunks").glob("*/*"):
         os.utime(path, (1_000_000_000, 1_000_000_000))
     store = Datastore.open(str(tmp_path), Access.READ_WRITE)

@@ -1,9 +1,9 @@
 from pathlib import Path
 
 import pytest
-from tests.harness import sample_store
 from tests.harness.driven_clock import DrivenClock
 from tests.harness.small_store import UPID, SmallStore
+from tests.harness.stores import SAMPLE, materialise_sample
 
 from holdfast.datastore.keys import EncryptionKey
 from holdfast.datastore.options import ChunkOrder, StoreOptions
@@ -41,7 +41,8 @@ def fates(outcome: VerifyOutcome) -> list[SnapshotFate]:
 
 
 def test_the_recorded_store_is_sound_and_the_unfinished_snapshot_fails(tmp_path: Path) -> None:
-    expect = sample_store.materialize(tmp_path)
+    materialise_sample(tmp_path)
+    expect = SAMPLE["expect"]
     store = Datastore.open(str(tmp_path), Access.READ_WRITE)
     every = [
         snapshot

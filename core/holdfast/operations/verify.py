@@ -1,0 +1,46 @@
+"""Read snapshots again and check everything in them."""
+
+from dataclasses import dataclass, field
+
+from holdfast.datastore import verify as engine
+from holdfast.datastore.keys import EncryptionKey
+from holdfast.datastore.store import Datastore
+from holdfast.datastore.verify import VerifyOptions, VerifyOutcome
+from holdfast.ids import Namespace
+from holdfast.operations.progress import Progress
+from holdfast.operations.scope import snapshots_in
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyRequest:
+    """What to check.
+
+    Attributes:
+        what: a snapshot or a group in `ns`; None for all of `ns` and below.
+        upid: the task that results are signed with.
+        key: to check encrypted chunks in full with.
+    """
+
+    store: Datastore
+    ns: Namespace
+    upid: str
+    what: str | None = None
+    options: VerifyOptions = field(default_factory=VerifyOptions)
+    key: EncryptionKey | None = None
+
+
+def verify(request: VerifyRequest, progress: Progress) -> VerifyOutcome:
+    """Check, set damaged chunks aside, mark the snapshots (see datastore.verify).
+
+    Raises:
+        NotFound: nothing of that name.
+        HoldfastError: the machine failed, not the data.
+    """
+    return engine.verify(
+        request.store,
+        snapshots_in(request.store, request.ns, request.what),
+        upid=request.upid,
+        options=request.options,
+        key=request.key,
+        observer=progress,
+    )

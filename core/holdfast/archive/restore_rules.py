@@ -59,3 +59,9 @@ class RestoreOutcome:
     conflicts: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing at all was taken in."""
+        counts = self.files + self.directories + self.others + self.identical
+        return not (counts or self.skipped or self.conflicts or self.damaged)

@@ -12,6 +12,7 @@ class TreeSummary:
         changed_files: files that were new or different, and so were read.
         content_bytes: content that was read.
         reused_bytes: content taken over from the previous snapshot without reading.
+        size_bytes: of the archive's streams.
     """
 
     files: int = 0
@@ -20,3 +21,4 @@ class TreeSummary:
     changed_files: int = 0
     content_bytes: int = 0
     reused_bytes: int = 0
+    size_bytes: int = 0

@@ -121,6 +121,32 @@ def file_event(fd: int, name: bytes, reader: MetadataReader, warn: Callable[[str
     return FILE, name, head + items if items else head, info[6], link, info[1], info.st_ctime_ns
 
 
+def open_root(path: bytes) -> int:
+    """The directory a backup starts from, open.
+
+    Raises:
+        NotFound, BadRequest: it does not exist, or is no directory.
+        Refused: it shows the kernel's state instead of holding files, or must not be read.
+        HoldfastError: the disk's own complaint.
+    """
+    shown = os.fsdecode(path)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+    except FileNotFoundError:
+        raise NotFound(f"{shown} does not exist") from None
+    except NotADirectoryError:
+        raise BadRequest(f"{shown} is not a directory") from None
+    except OSError as error:
+        raise as_holdfast_error(error, f"opening {shown}") from error
+    if file_system_of(fd).is_virtual:
+        os.close(fd)
+        raise Refused(
+            f"{shown} lies on a file system that shows the kernel's state and holds no files",
+            hint="back up directories that hold data",
+        )
+    return fd
+
+
 class _Directory:
     """One directory of the chain that is being walked."""
 
@@ -247,24 +273,9 @@ class TreeWalk:
     # Directories ---------------------------------------------------------------------------------
 
     def _begin_root(self) -> None:
-        shown = os.fsdecode(self._root)
-        try:
-            fd = os.open(self._root, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
-        except FileNotFoundError:
-            raise NotFound(f"{shown} does not exist") from None
-        except NotADirectoryError:
-            raise BadRequest(f"{shown} is not a directory") from None
-        except OSError as error:
-            raise as_holdfast_error(error, f"opening {shown}") from error
-        file_system = file_system_of(fd)
-        if file_system.is_virtual:
-            os.close(fd)
-            raise Refused(
-                f"{shown} lies on a file system that shows the kernel's state and holds no files",
-                hint="back up directories that hold data",
-            )
+        fd = open_root(self._root)
         info = os.fstat(fd)
-        self._enter(_Directory(fd, b"", info, MetadataReader(file_system)), b"", info)
+        self._enter(_Directory(fd, b"", info, MetadataReader(file_system_of(fd))), b"", info)
         self._list(self._chain[-1])
 
     def _begin(self, parent: _Directory, name: bytes) -> bool:

@@ -1,0 +1,166 @@
+"""`holdfast backup`: one snapshot of directories, images and files."""
+
+import os
+from argparse import ArgumentParser, Namespace
+
+from holdfast.archive.tree_backup import ChangeDetection
+from holdfast.archive.walk import WalkRules
+from holdfast.chunking.cutters import Chunker
+from holdfast.cli import key_source, plain_text, selection
+from holdfast.cli.console import Console
+from holdfast.datastore.manifest import CryptMode
+from holdfast.datastore.session import SessionSettings
+from holdfast.errors import EXIT_OK, BadRequest, DamagedData
+from holdfast.host import process
+from holdfast.ids import BackupType, GroupId, name_to_epoch
+from holdfast.operations.backup import BackupOutcome, BackupRequest, back_up, preview
+from holdfast.operations.backup_spec import SpecKind, parse_specs
+from holdfast.units import KIB
+from holdfast.upid import Upid
+
+_LEVELS = range(1, 20)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What to back up, as what, and how."""
+    parser.add_argument(
+        "specs",
+        nargs="+",
+        metavar="SPEC",
+        help="NAME.pxar:DIR, NAME.img:FILE_OR_DEVICE, NAME.conf:FILE, or just a path",
+    )
+    parser.add_argument("--type", choices=[kind.value for kind in BackupType], default="host")
+    parser.add_argument("--id", metavar="ID", help="what is backed up (default: this host's name)")
+    parser.add_argument("--time", metavar="TIME", help="of the snapshot, 2026-01-31T12:00:00Z")
+    parser.add_argument(
+        "--exclude", action="append", default=[], metavar="PATTERN", help="leave paths out"
+    )
+    systems = parser.add_mutually_exclusive_group()
+    systems.add_argument(
+        "--one-file-system", action="store_true", help="stay on one file system (default)"
+    )
+    systems.add_argument(
+        "--all-file-systems", action="store_true", help="go into what is mounted below, too"
+    )
+    parser.add_argument(
+        "--change-detection",
+        choices=[mode.value for mode in ChangeDetection],
+        default=ChangeDetection.METADATA.value,
+        help="metadata: read only files whose metadata changed; data, legacy: read all",
+    )
+    parser.add_argument(
+        "--chunk-size", type=int, default=4096, metavar="KIB", help="mean, 64..4096"
+    )
+    parser.add_argument(
+        "--chunker",
+        choices=[chunker.value for chunker in Chunker],
+        default=Chunker.FASTCDC.value,
+        help="buzhash cuts where Proxmox clients cut, and is slower",
+    )
+    parser.add_argument(
+        "--compression", default="1", metavar="LEVEL|none", help="zstd level 1..19 (default 1)"
+    )
+    parser.add_argument("--verify", action="store_true", help="read the new snapshot again")
+    parser.add_argument("--comment", default="", metavar="TEXT", help="a note on the snapshot")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="store nothing")
+
+
+def run(args: Namespace, console: Console) -> int:
+    """Make the snapshot, or say what it would be."""
+    request = _request(args, console)
+    store = selection.open_to_read(args) if args.dry_run else selection.open_to_write(args)
+    with console.progress() as progress:
+        operation = preview if args.dry_run else back_up
+        outcome = operation(store, request, progress)
+    if args.json:
+        console.document(_document(outcome))
+    else:
+        _tell(outcome, console)
+    return DamagedData.exit_code if outcome.has_failed_verification else EXIT_OK
+
+
+def _request(args: Namespace, console: Console) -> BackupRequest:
+    key = key_source.load_key(args)
+    specs = parse_specs(tuple(args.specs))
+    group = GroupId(
+        BackupType(args.type), args.id or process.node_name(), selection.namespace(args)
+    )
+    size = args.chunk_size
+    if not 64 <= size <= 4096 or size.bit_count() != 1:  # noqa: PLR2004  # limits of the format
+        raise BadRequest(f"--chunk-size {size}: wants a power of two from 64 to 4096")
+    settings = SessionSettings(
+        key=key,
+        crypt_mode=CryptMode.NONE if key is None else CryptMode.ENCRYPT,
+        chunker=Chunker(args.chunker),
+        chunk_mean=size * KIB,
+        level=_level(args.compression),
+    )
+    rules = WalkRules(
+        patterns=tuple(os.fsencode(pattern) for pattern in args.exclude),
+        all_file_systems=args.all_file_systems,
+    )
+    task = console.task
+    upid = Upid.for_this_process("verify_snapshot", str(group)) if task is None else task.upid
+    return BackupRequest(
+        specs=specs,
+        group=group,
+        time_s=None if args.time is None else _time(args.time),
+        settings=settings,
+        rules=rules,
+        detection=ChangeDetection(args.change_detection),
+        comment=args.comment,
+        verify_upid=str(upid) if args.verify else None,
+    )
+
+
+def _time(text: str) -> int:
+    return int(text) if text.isdecimal() else name_to_epoch(text)
+
+
+def _level(text: str) -> int | None:
+    if text == "none":
+        return None
+    if text.isdecimal() and int(text) in _LEVELS:
+        return int(text)
+    raise BadRequest(f"--compression {text}: wants a level from 1 to 19, or none")
+
+
+def _document(outcome: BackupOutcome) -> dict[str, object]:
+    return {
+        "snapshot": str(outcome.snapshot),
+        "base": None if outcome.base is None else str(outcome.base),
+        "dry_run": outcome.is_dry_run,
+        "archives": [
+            {
+                "name": archive.name,
+                "size": archive.size,
+                "chunks": archive.chunks,
+                "new_chunks": archive.new_chunks,
+                "new_bytes": archive.new_bytes,
+                "stored_bytes": archive.stored_bytes,
+                "reused_bytes": archive.reused_bytes,
+                "files": archive.files,
+                "changed_files": archive.changed_files,
+            }
+            for archive in outcome.archives
+        ],
+        "duration_s": round(outcome.duration_s, 3),
+        "warnings": list(outcome.warnings),
+        "verified": not outcome.has_failed_verification,
+    }
+
+
+def _tell(outcome: BackupOutcome, console: Console) -> None:
+    for archive in outcome.archives:
+        is_tree = archive.name.endswith(SpecKind.TREE.value)
+        files = f", {archive.files:,} files, {archive.changed_files:,} of them read"
+        console.remark(
+            f"{archive.name}: {plain_text.size_text(archive.size)}"
+            f"{files if is_tree else ''}, {plain_text.size_text(archive.stored_bytes)} stored"
+        )
+    if outcome.is_dry_run:
+        console.remark(f"would make {outcome.snapshot} (nothing was stored)")
+        return
+    console.data(str(outcome.snapshot))
+    if outcome.has_failed_verification:
+        console.warning(f"{outcome.snapshot} was verified and is damaged")

@@ -1,0 +1,88 @@
+"""`holdfast restore`: bring files, an image or a blob back."""
+
+import os
+from argparse import ArgumentParser, Namespace
+
+from holdfast.archive.restore_rules import Overwrite
+from holdfast.cli import key_source, plain_text, selection
+from holdfast.cli.console import Console
+from holdfast.errors import EXIT_OK, DamagedData
+from holdfast.operations.restore import Restored, RestoreRequest, restore
+
+_SHOWN_MAX = 20
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What, where to, and what may happen to what is there."""
+    parser.add_argument("snapshot", metavar="SNAPSHOT", help="TYPE/ID/TIME, or TYPE/ID")
+    parser.add_argument("target", metavar="TARGET", help="a new or empty directory")
+    parser.add_argument("--archive", metavar="NAME", help="only this one, such as etc.pxar")
+    parser.add_argument(
+        "--include",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="only paths that match; `!PATTERN` takes some out again",
+    )
+    parser.add_argument(
+        "--overwrite",
+        choices=[rule.value for rule in Overwrite if rule is not Overwrite.FRESH],
+        help="what to do with files that exist and differ (default: want an empty target)",
+    )
+    parser.add_argument("-n", "--dry-run", action="store_true", help="change nothing")
+
+
+def run(args: Namespace, console: Console) -> int:
+    """Restore, or say what would be restored."""
+    store = selection.open_to_read(args)
+    request = RestoreRequest(
+        snapshot=selection.snapshot(store, args, args.snapshot),
+        target=args.target,
+        archive=args.archive,
+        patterns=tuple(os.fsencode(pattern) for pattern in args.include),
+        overwrite=Overwrite(args.overwrite or Overwrite.FRESH.value),
+        dry_run=args.dry_run,
+        key=key_source.load_key(args),
+    )
+    with console.progress() as progress:
+        outcome = restore(store, request, progress)
+    if args.json:
+        console.document(_document(outcome, request))
+    else:
+        _tell(outcome, request, console)
+    return DamagedData.exit_code if outcome.tree.damaged else EXIT_OK
+
+
+def _document(outcome: Restored, request: RestoreRequest) -> dict[str, object]:
+    tree = outcome.tree
+    return {
+        "snapshot": str(request.snapshot),
+        "dry_run": request.dry_run,
+        "files": tree.files + outcome.images + outcome.blobs,
+        "bytes": tree.content_bytes + outcome.image_bytes,
+        "identical": tree.identical,
+        "skipped": tree.skipped,
+        "conflicts": tree.conflicts,
+        "damaged": tree.damaged,
+        "warnings": tree.warnings,
+        "duration_s": round(outcome.duration_s, 3),
+    }
+
+
+def _tell(outcome: Restored, request: RestoreRequest, console: Console) -> None:
+    tree = outcome.tree
+    _list(console, "left as it is, differs", tree.conflicts)
+    _list(console, "skipped", tree.skipped)
+    _list(console, "damaged", tree.damaged)
+    size = plain_text.size_text(tree.content_bytes + outcome.image_bytes)
+    count = tree.files + outcome.images + outcome.blobs
+    same = f", {tree.identical:,} were there already" if tree.identical else ""
+    verb = "would restore" if request.dry_run else "restored"
+    console.remark(f"{verb} {count:,} files, {size}{same}, to {request.target}")
+
+
+def _list(console: Console, what: str, paths: list[str]) -> None:
+    for path in paths[:_SHOWN_MAX]:
+        console.remark(f"{what}: {path}")
+    if len(paths) > _SHOWN_MAX:
+        console.remark(f"{what}: {len(paths) - _SHOWN_MAX:,} more; --json names all")

@@ -41,7 +41,7 @@ class _Reading:
             for snapshot in self.finished
             for entry in self.manifests[snapshot].files
             if entry.filename.endswith("idx")
-            for index in [self.store.open_listed_index(snapshot, entry)]
+            for index in [self.store.open_index(snapshot, entry.filename)]
             for number in range(index.chunk_count)
         }
 
@@ -64,8 +64,7 @@ class _Reading:
         if name == "client.log.blob":
             return lambda: self.store.read_blob(snapshot, name, KEY)
         if name.endswith(".blob"):
-            entry = self.manifests[snapshot].entry(name)
-            return lambda: self.store.read_listed_blob(snapshot, entry, KEY)
+            return lambda: self.store.read_blob(snapshot, name, KEY)
         return (lambda: self._index(snapshot, name)) if name.endswith("idx") else None
 
     def _path(self, snapshot: SnapshotId) -> Path:
@@ -77,8 +76,7 @@ class _Reading:
         return manifest
 
     def _index(self, snapshot: SnapshotId, filename: str) -> object:
-        entry = self.manifests[snapshot].entry(filename)
-        index = self.store.open_listed_index(snapshot, entry)
+        index = self.store.open_index(snapshot, filename, key=KEY)
         ranges = [index.range_at(number) for number in range(index.chunk_count)]
         return index.size_bytes, list(index.digests()), ranges
 

@@ -87,7 +87,7 @@ class BaseSnapshot:
         if entry.crypt_mode is not self._crypt_mode:
             return None
         try:
-            index = self._store.open_index(self.snapshot, filename)
+            index = self._store.open_index_file(self.snapshot, filename)
         except HoldfastError as error:
             self.warnings.append(f"{filename} of {self.snapshot} cannot be used: {error.message}")
             return None

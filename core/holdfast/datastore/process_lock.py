@@ -95,11 +95,17 @@ class StoreLock:
     def oldest_writer(self) -> int | None:
         """When the oldest of the running writers began (seconds), None when nobody writes.
 
-        A program that does not tell when it began counts as having begun at 0. The kernel names
+        Makes no lock file and asks for none of the locks, so that a store that is only read may be
+        asked, too. A program that does not tell when it began counts as having begun at 0. The kernel names
         one lock in the way at a time, so ask again for what lies before it until there is none.
         """
         oldest = None
-        with self._opened() as fd:
+        with files.explained("opening the store's lock file"):
+            try:
+                fd = files.open_read(self._path, extra_flags=os.O_NOFOLLOW)
+            except FileNotFoundError:
+                return None  # nobody has ever written
+        try:
             length = _WRITER_BYTES
             while length and (
                 found := locks.foreign_lock(
@@ -107,6 +113,8 @@ class StoreLock:
                 )
             ):
                 oldest = length = max(found.start - _WRITER_BYTE, 0)
+        finally:
+            os.close(fd)
         return oldest
 
     def chunk_guard(self) -> "PrefixGuard":

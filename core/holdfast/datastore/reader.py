@@ -91,7 +91,7 @@ class StreamReader:
         read_ahead: int = 0,
     ) -> Self:
         """The archive or image `filename` of a snapshot (NotFound, DamagedData)."""
-        index = store.open_index(snapshot, filename)
+        index = store.open_index(snapshot, filename, key=key)
         return cls(index, ChunkReader.of(store, key), read_ahead=read_ahead)
 
     def __enter__(self) -> Self:

@@ -90,7 +90,7 @@ def _use_key(check: SnapshotCheck, manifest: Manifest, key: EncryptionKey | None
 
 
 def _checked_index(store: "Datastore", snapshot: SnapshotId, entry: FileEntry) -> CheckedIndex:
-    index = store.open_index(snapshot, entry.filename)
+    index = store.open_index_file(snapshot, entry.filename)
     if index.size_bytes != entry.size:
         raise DamagedData(
             "the index", f"it covers {index.size_bytes} bytes, the manifest says {entry.size}"

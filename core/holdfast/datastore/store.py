@@ -20,6 +20,7 @@ from holdfast.datastore.keys import EncryptionKey
 from holdfast.datastore.listing import StoredFile
 from holdfast.datastore.locks import PROXMOX_RUN, StoreLocks, proxmox_name
 from holdfast.datastore.manifest import (
+    CLIENT_LOG_NAME,
     MANIFEST_BYTES_MAX,
     MANIFEST_NAME,
     ROOT,
@@ -206,12 +207,17 @@ class Datastore:
 
     # Reading --------------------------------------------------------------------------------------
 
-    def manifest(self, snapshot: SnapshotId) -> Manifest:
+    def manifest(self, snapshot: SnapshotId, *, key: EncryptionKey | None = None) -> Manifest:
         """What the snapshot contains.
+
+        Args:
+            snapshot: a finished one.
+            key: check that this key signed it, if it is signed.
 
         Raises:
             NotFound: no such snapshot, or it is not finished.
             DamagedData: the manifest cannot be believed.
+            KeyProblem: signed with another key.
         """
         self._check_directory(snapshot.path)
         with files.explained(f"reading the manifest of {snapshot}"):
@@ -225,54 +231,73 @@ class Datastore:
                     hint="it is still being written, or its backup was interrupted",
                 ) from error
         try:
-            return Manifest.decode(data, ns=snapshot.ns)
+            manifest = Manifest.decode(data, ns=snapshot.ns)
+            if key is not None:
+                manifest.check_signature(key)
         except DamagedData as error:
             what = f"the manifest of {snapshot}"
             raise DamagedData(what, error.reason, hint=error.hint) from error
+        return manifest
 
-    def open_index(self, snapshot: SnapshotId, filename: str) -> Index:
-        """An index of the snapshot (NotFound, DamagedData, BadRequest)."""
-        self._check_directory(snapshot.path)
-        if not filename.endswith((".fidx", ".didx")):
-            raise BadRequest(f"{filename!r} is no index")
-        return open_index(self._file_path(snapshot, filename))
+    def open_index(
+        self, snapshot: SnapshotId, filename: str, *, key: EncryptionKey | None = None
+    ) -> Index:
+        """An index of a finished snapshot that is exactly what its manifest says of it.
 
-    def open_listed_index(self, snapshot: SnapshotId, entry: FileEntry) -> Index:
-        """An index that is exactly what the manifest says of it; for every use but a repair.
+        Args:
+            snapshot: a finished one.
+            filename: listed in its manifest, ending in `.fidx` or `.didx`.
+            key: also check that this key signed the manifest, if it is signed.
 
         Raises:
-            NotFound: its file is missing.
-            DamagedData: its table or size is another.
+            NotFound: not listed, or its file is missing.
+            DamagedData: the manifest cannot be believed, or the index is another.
+            KeyProblem: signed with another key.
+            BadRequest: the name is none of an index.
         """
-        index = self.open_index(snapshot, entry.filename)
+        _check_index_name(filename)
+        return self.open_listed_index(snapshot, self.manifest(snapshot, key=key).entry(filename))
+
+    def open_listed_index(self, snapshot: SnapshotId, entry: FileEntry) -> Index:
+        """The index that `entry` of the manifest describes (NotFound, DamagedData)."""
+        index = self.open_index_file(snapshot, entry.filename)
         if (index.size_bytes, index.checksum()) != (entry.size, entry.csum):
             raise DamagedData(
                 f"{entry.filename} of {snapshot}", "it is not the index the manifest lists"
             )
         return index
 
-    def read_listed_blob(
-        self, snapshot: SnapshotId, entry: FileEntry, key: EncryptionKey | None = None
-    ) -> bytes:
-        """The decoded contents of a blob that is exactly what the manifest says of it.
+    def open_index_file(self, snapshot: SnapshotId, filename: str) -> Index:
+        """An index as it lies there, whatever the manifest says: for checks and counts.
 
         Raises:
-            NotFound: its file is missing.
-            DamagedData: it is another file, or cannot be decoded.
-            KeyProblem: it is encrypted, and no key given.
+            NotFound, DamagedData: there is none, or it is malformed.
+            BadRequest: the name is none of an index.
         """
-        raw = self.read_blob_file(snapshot, entry.filename)
-        what = f"{entry.filename} of {snapshot}"
-        if (len(raw), hashlib.sha256(raw).digest()) != (entry.size, entry.csum):
-            raise DamagedData(what, "it is not the file the manifest lists")
-        return blob.decode(raw, key=key, what=what)
+        self._check_directory(snapshot.path)
+        _check_index_name(filename)
+        return open_index(self._file_path(snapshot, filename))
 
     def read_blob(
         self, snapshot: SnapshotId, filename: str, key: EncryptionKey | None = None
     ) -> bytes:
-        """The decoded contents of a `.blob` (NotFound, DamagedData, KeyProblem, BadRequest)."""
+        """The decoded contents of a `.blob`, exactly as the manifest lists it.
+
+        `client.log.blob` is never listed and is taken as it is.
+
+        Raises:
+            NotFound: not listed, or its file is missing.
+            DamagedData: it is another file, or cannot be decoded.
+            KeyProblem: encrypted and no key given, or the manifest is another key's.
+            BadRequest: the name is none of a blob.
+        """
         raw = self.read_blob_file(snapshot, filename)
-        return blob.decode(raw, key=key, what=f"{filename} of {snapshot}")
+        what = f"{filename} of {snapshot}"
+        if filename not in (CLIENT_LOG_NAME, MANIFEST_NAME):
+            entry = self.manifest(snapshot, key=key).entry(filename)
+            if (len(raw), hashlib.sha256(raw).digest()) != (entry.size, entry.csum):
+                raise DamagedData(what, "it is not the file the manifest lists")
+        return blob.decode(raw, key=key, what=what)
 
     def read_blob_file(self, snapshot: SnapshotId, filename: str) -> bytes:
         """The stored form of a `.blob` (NotFound, DamagedData, BadRequest)."""
@@ -518,3 +543,8 @@ class Datastore:
             tuple(each for outcome in outcomes for each in outcome.protected),
             is_complete,
         )
+
+
+def _check_index_name(filename: str) -> None:
+    if not filename.endswith((".fidx", ".didx")):
+        raise BadRequest(f"{filename!r} is no index")

@@ -96,7 +96,7 @@ def _digests(store: Datastore, snapshot: SnapshotId) -> set[bytes]:
     try:
         for file in store.files(snapshot):
             if file.name.endswith((".didx", ".fidx")):
-                found.update(store.open_index(snapshot, file.name).digests())
+                found.update(store.open_index_file(snapshot, file.name).digests())
     except (
         HoldfastError
     ):  # vanished or damaged meanwhile: gc looks again before it removes anything

@@ -297,6 +297,11 @@ def test_closing_an_unrelated_descriptor_of_the_file_keeps_our_locks(
         assert _answer(start(PROXMOX, "LOCK_EX")) == "refused"
 
 
+def test_asking_for_the_oldest_writer_makes_no_lock_file(tmp_path: Path) -> None:
+    assert StoreLock(str(tmp_path)).oldest_writer() is None
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_missing_lock_file_is_made_with_its_mode(tmp_path: Path) -> None:
     with StoreLock(str(tmp_path)).writer(5):
         assert (tmp_path / ".lock").stat().st_mode & 0o7777 == 0o644

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,9 @@ def test_names_that_lead_elsewhere_are_refused(reader: Datastore, name: str) -> 
     with pytest.raises(BadRequest):
         reader.read_blob(FIRST, name)
     with pytest.raises(BadRequest):
-        reader.open_index(FIRST, name.replace(".blob", ".fidx").replace("x.fidx", "/x.fidx"))
+        reader.open_index_file(FIRST, name.replace(".blob", ".fidx").replace("x.fidx", "/x.fidx"))
+    with pytest.raises((BadRequest, NotFound)):
+        reader.open_index(FIRST, name.replace(".blob", ".img.fidx"))
 
 
 def test_odd_names_links_and_files_among_groups_and_snapshots_are_ignored(base: Path) -> None:
@@ -525,3 +528,64 @@ def test_unprotected_written_by_others_is_kept_by_our_changes(store: Datastore) 
 
     kept = store.manifest(FIRST).unprotected["verify_state"]
     assert kept == {"state": "unheard-of", "upid": 7}
+
+
+# What the manifest vouches for --------------------------------------------------------------------
+
+
+def test_index_that_differs_from_the_manifest_is_opened_only_as_a_file(
+    base: Path, reader: Datastore
+) -> None:
+    name = "drive-scsi0.img.fidx"
+    path = base / FIRST.path / name
+    data = bytearray(path.read_bytes())
+    data[4096:4128], data[4128:4160] = data[4128:4160], data[4096:4128]  # two chunks change places
+    path.write_bytes(data)
+
+    with pytest.raises(DamagedData, match="not the index the manifest lists"):
+        reader.open_index(FIRST, name)
+    assert reader.open_index_file(FIRST, name).chunk_count == 3
+
+
+def test_blob_that_differs_from_the_manifest_is_damage(base: Path, reader: Datastore) -> None:
+    path = base / FIRST.path / "qemu-server.conf.blob"
+    path.write_bytes(b"".join(blob.encode(b"cores: 64\n", level=None)))
+
+    with pytest.raises(DamagedData, match="not the file the manifest lists"):
+        reader.read_blob(FIRST, path.name)
+
+
+def test_files_the_manifest_does_not_list_are_not_found(base: Path, reader: Datastore) -> None:
+    directory = base / FIRST.path
+    (directory / "more.conf.blob").write_bytes(b"".join(blob.encode(b"x")))
+    (directory / "more.img.fidx").write_bytes((directory / "drive-scsi0.img.fidx").read_bytes())
+
+    with pytest.raises(NotFound):
+        reader.read_blob(FIRST, "more.conf.blob")
+    with pytest.raises(NotFound):
+        reader.open_index(FIRST, "more.img.fidx")
+
+
+def test_key_that_did_not_sign_the_manifest_opens_nothing(reader: Datastore) -> None:
+    other = EncryptionKey(bytes(32))
+
+    reader.manifest(ENCRYPTED, key=KEY)
+    for ask in (
+        lambda: reader.manifest(ENCRYPTED, key=other),
+        lambda: reader.open_index(ENCRYPTED, "root.pxar.didx", key=other),
+        lambda: reader.read_blob(ENCRYPTED, "note.conf.blob", other),
+    ):
+        with pytest.raises(KeyProblem):
+            ask()
+
+
+def test_manifest_changed_under_its_signature_is_damage_to_whoever_has_the_key(
+    store: Datastore,
+) -> None:
+    manifest = store.manifest(ENCRYPTED)
+    entries = tuple(replace(entry, crypt_mode=CryptMode.NONE) for entry in manifest.files)
+    store.write_manifest(ENCRYPTED, replace(manifest, files=entries))
+
+    store.manifest(ENCRYPTED)
+    with pytest.raises(DamagedData, match=r"manifest of host/h1/.* signature is wrong"):
+        store.manifest(ENCRYPTED, key=KEY)

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 from holdfast.config.stores import StoreSettings
 from holdfast.errors import HoldfastError
+from holdfast.host.clock import SYSTEM_CLOCK
 from holdfast.operations import host_checks, store_checks
 from holdfast.operations.findings import Finding, Level
+from holdfast.operations.job_checks import check_jobs
 from holdfast.operations.progress import Progress
 
 
@@ -32,6 +34,8 @@ def examine(request: DoctorRequest, progress: Progress) -> list[Finding]:
     settings, about_settings = host_checks.check_configuration(request.config)
     findings += about_settings
     findings += host_checks.check_state_directory(request.state_directory)
+    if settings is not None and request.store is None:
+        findings += check_jobs(settings, request.state_directory, SYSTEM_CLOCK.now_s())
     stores: list[StoreSettings] = []
     if settings is not None:
         chosen = request.store

@@ -10,6 +10,8 @@ from tests.harness.places import quick_directory
 from tests.harness.program import Program
 from tests.harness.small_store import SmallStore
 
+from holdfast.datastore import key_files
+
 A, B, C = b"a" * 4096, b"b" * 4096, b"c" * 5000
 FIRST, SECOND = "host/web1/2026-01-01T06:00:00Z", "host/web1/2026-03-01T06:00:00Z"
 TWO_DAYS_S = 2 * 86_400
@@ -214,3 +216,36 @@ def test_the_clock_of_the_store_may_be_a_day_ahead(program: Program, small: Smal
 
     assert done["removed_chunks"] == 0
     assert Path(small.path(orphan)).exists()
+
+
+def test_encrypted_chunks_are_verified_in_full_with_the_key(
+    program: Program, small: SmallStore
+) -> None:
+    program.run("key", "create", "--kdf", "none", "k.json")
+    key = key_files.load(str(program.home / "k.json")).unlock(None)
+    name = "vm/7/2026-01-01T00:00:00Z"
+    small.snapshot(name, {"d.raw.didx": [A, C]}, key=key)
+    small.flip(small.put(A, key=key), 12)  # the IV, which the checksum leaves out
+
+    blind = program.json("verify", name)
+    keyed = program.json("verify", name, "--keyfile", "k.json", code=20)
+
+    assert blind["checksum_only_chunks"] == 2
+    assert keyed["checksum_only_chunks"] == 0
+    assert len(keyed["corrupt_chunks"]) == 1
+    program.run("verify", name, "--keyfile", "gone.json", code=10)
+
+
+def test_a_configured_key_that_stays_locked_does_not_stop_verify(
+    program: Program, small: SmallStore
+) -> None:
+    program.run("key", "create", "k.json", env={"HOLDFAST_PASSWORD": "correct horse"})
+    del program.environment["HOLDFAST_STORE"]
+    (program.home / "config.toml").write_text(
+        f'[stores.s]\npath = "{small.base}"\nkeyfile = "{program.home}/k.json"\n'
+    )
+
+    done = program.run("verify")
+
+    assert "2 ok" in done.text
+    assert "without the configured key" in done.err

@@ -3,7 +3,7 @@
 import os
 from argparse import ArgumentParser, Namespace
 
-from holdfast.cli import plain_text, selection
+from holdfast.cli import key_source, plain_text, selection
 from holdfast.cli.console import Console
 from holdfast.errors import EXIT_OK, NothingMatched
 from holdfast.ids import parse_digest
@@ -17,7 +17,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace, console: Console) -> int:
     """Search every index of the store, list the files."""
-    request = AffectedRequest(store=selection.open_to_read(args), digest=parse_digest(args.digest))
+    request = AffectedRequest(
+        store=selection.open_to_read(args),
+        digest=parse_digest(args.digest),
+        key=key_source.load_key_if_possible(args, console),
+    )
     with console.progress() as progress:
         found = affected(request, progress)
     for one in found:

@@ -8,14 +8,17 @@ are the same for the passphrase that replaces another.
 import os
 import sys
 from argparse import Namespace as Arguments
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from holdfast.config.settings import Settings
 from holdfast.datastore import key_files
 from holdfast.datastore.key_files import KdfName, KeyFile
 from holdfast.datastore.keys import EncryptionKey
-from holdfast.errors import KeyProblem
+from holdfast.errors import HoldfastError, KeyProblem
 from holdfast.host import files
+
+if TYPE_CHECKING:
+    from holdfast.cli.console import Console
 
 OLD: Final = "HOLDFAST_PASSWORD"
 NEW: Final = "HOLDFAST_NEW_PASSWORD"
@@ -32,6 +35,17 @@ def load_key(args: Arguments) -> EncryptionKey | None:
     """
     path = args.keyfile or Settings.read(args.config).store(args.store).keyfile
     return None if not path else unlock(path)
+
+
+def load_key_if_possible(args: Arguments, console: "Console") -> EncryptionKey | None:
+    """load_key for work that can do without: a key that is only configured may stay locked."""
+    try:
+        return load_key(args)
+    except HoldfastError as error:
+        if args.keyfile:
+            raise
+        console.remark(f"going on without the configured key: {error.message}")
+        return None
 
 
 def unlock(path: str) -> EncryptionKey:

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections import Counter
 
-from holdfast.cli import plain_text, selection
+from holdfast.cli import key_source, plain_text, selection
 from holdfast.cli.console import Console
 from holdfast.cli.task_id import upid_of
 from holdfast.datastore.snapshot_check import SnapshotFate
@@ -52,6 +52,7 @@ def run(args: Namespace, console: Console) -> int:
             skip_verified=args.ignore_verified or args.outdated_after is not None,
             outdated_after_days=args.outdated_after,
         ),
+        key=key_source.load_key_if_possible(args, console),
     )
     if is_read_only:
         console.remark("read-only: damaged chunks are not set aside, snapshots are not marked")

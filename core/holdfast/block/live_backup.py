@@ -189,7 +189,7 @@ class LiveBackup:
             raise self._failure or HoldfastError(f"{error.strerror} while backing up") from error
         finally:
             self.outcome.saved_for_guests = self._filter.copying.tasks_made
-            self.image.filters.remove(self._filter)
+            await self.image.remove_filter(self._filter)
             await self._filter.settle()
 
     def _start_job(self) -> BitmapJob:

@@ -113,6 +113,9 @@ class _Connection:
             self._fail(request, wire_errno(error), text)
         except HoldfastError as error:
             self._fail(request, errno.EIO, error.message)
+        except Exception:
+            self._fail(request, errno.EIO, "internal error")  # a client must never wait for ever
+            raise
         finally:
             if request.kind in (Command.READ, Command.WRITE):
                 self._bytes -= min(request.length, PAYLOAD_BYTES_MAX)

@@ -90,7 +90,7 @@ class TrackedImage:
         try:
             if before:
                 await asyncio.wait(before)
-            for copy_filter in self.filters:
+            for copy_filter in tuple(self.filters):
                 await copy_filter.before_write(offset, length)
             try:
                 await effect()
@@ -100,6 +100,13 @@ class TrackedImage:
         finally:
             self._requests.remove(request)
             request.done.set_result(None)
+
+    async def remove_filter(self, copy_filter: CopyBeforeWrite) -> None:
+        """Take a filter away; no request is inside it any more when this returns."""
+        self.filters.remove(copy_filter)
+        inside = [request.done for request in self._requests]
+        if inside:
+            await asyncio.wait(inside)
 
     @asynccontextmanager
     async def drained(self) -> AsyncIterator[None]:

@@ -124,10 +124,11 @@ class OpenSnapshot:
         Raises:
             NotFound: no such snapshot, or it is not finished.
             DamagedData: the manifest cannot be believed.
+            KeyProblem: another key signed it.
         """
         self.store = store
         self.snapshot = snapshot
-        self.manifest = store.manifest(snapshot)
+        self.manifest = store.manifest(snapshot, key=key)
         self._key = key
         self._chunks = ChunkReader(ChunkStore(store.base), key)
         self._opened = ExitStack()
@@ -201,7 +202,7 @@ class OpenSnapshot:
 
     def _stream(self, file: FileEntry) -> StreamReader:
         self._check_key(file)
-        index = self.store.open_index(self.snapshot, file.filename)
+        index = self.store.open_index(self.snapshot, file.filename, key=self._key)
         if index.size_bytes != file.size:
             raise DamagedData(
                 f"{file.filename} of {self.snapshot}", "it is not as long as the manifest says"

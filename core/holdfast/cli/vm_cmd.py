@@ -165,7 +165,7 @@ def _restore(args: Namespace, console: Console) -> int:
         done = restore_to_nbd(store, snapshot, archive, address, key=key, progress=progress)
         written, zero = done.written_bytes, done.zero_bytes
     else:
-        index = store.open_index(snapshot, f"{archive}.fidx")
+        index = store.open_index(snapshot, f"{archive}.fidx", key=key)
         chunks = ChunkReader(ChunkStore.of(store), key)
         target = Target.OVERWRITE if args.overwrite else Target.NEW
         image = restore_image(index, chunks, args.target, target=target, key=key)

@@ -85,7 +85,7 @@ def _listing(request: AffectedRequest, snapshot: SnapshotId, name: str) -> Acces
     if kind not in ("pxar", "mpxar", "ppxar"):
         return None
     listed = f"{stem}.mpxar" if kind == "ppxar" else name
-    index = request.store.open_index(snapshot, f"{listed}.didx")
+    index = request.store.open_index(snapshot, f"{listed}.didx", key=request.key)
     chunks = ChunkReader(ChunkStore(request.store.base), request.key)
     source = _WithHoles(StreamReader(index, chunks))
     try:

@@ -36,7 +36,7 @@ def restore_to_nbd(
         BadRequest: the export is smaller than the image, or read-only.
         HoldfastError: the server or the store failed; the export holds a mixture then.
     """
-    index = store.open_index(snapshot, f"{archive.removesuffix('.fidx')}.fidx")
+    index = store.open_index(snapshot, f"{archive.removesuffix('.fidx')}.fidx", key=key)
     chunks = ChunkReader(ChunkStore.of(store), key)
     written = zero = 0
     progress.total(bytes=index.size_bytes)

@@ -102,7 +102,7 @@ def _export(
         images = sorted(f.removesuffix(".fidx") for f in known if f.endswith(".fidx"))
         listed = ", ".join(images) or "none"
         raise NotFound(f"{request.snapshot} has no image {name}; its images: {listed}")
-    index = store.open_index(request.snapshot, f"{name}.fidx")
+    index = store.open_index(request.snapshot, f"{name}.fidx", key=key)
     if not isinstance(index, FixedIndex) or index.chunk_bytes != CHUNK_BYTES:
         raise BadRequest(f"{name} is not an image in chunks of {CHUNK_BYTES} bytes")
     chunks = ChunkReader(ChunkStore.of(store), key)

@@ -17,6 +17,7 @@ from holdfast.archive.restore_levels import NOT_OPEN
 from holdfast.archive.restore_rules import Overwrite, RestoreOutcome, RestoreRules
 from holdfast.block.image_restore import Target, restore_image
 from holdfast.datastore.chunk_store import ChunkStore
+from holdfast.datastore.index import Index
 from holdfast.datastore.keys import EncryptionKey
 from holdfast.datastore.manifest import CryptMode, Manifest
 from holdfast.datastore.reader import ChunkReader, StreamReader
@@ -78,7 +79,7 @@ def restore(
         NoSpace, HoldfastError: the target's disk failed.
     """
     began_s = clock.monotonic_s()
-    manifest = store.manifest(request.snapshot)
+    manifest = store.manifest(request.snapshot, key=request.key)
     chosen = _chosen(manifest, request)
     run = _Run(store, manifest, request, progress)
     targets = _targets(chosen, request)
@@ -205,7 +206,7 @@ class _Run:
             readers.append(
                 stack.enter_context(
                     StreamReader(
-                        self._store.open_index(self._request.snapshot, name),
+                        self._index(name),
                         self._chunks,
                         cache_chunks=_CACHE_CHUNKS if holds_content else _META_CACHE_CHUNKS,
                         read_ahead=_READ_AHEAD if is_whole and holds_content else 0,
@@ -213,6 +214,9 @@ class _Run:
                 )
             )
         return readers[0], readers[1] if is_split else None
+
+    def _index(self, filename: str) -> Index:
+        return self._store.open_index(self._request.snapshot, filename, key=self._request.key)
 
     def _image(self, archive: Archive, target: str) -> None:
         if self._request.patterns:
@@ -229,7 +233,7 @@ class _Run:
             raise Refused(
                 f"{target} exists", hint="--overwrite always writes over it, block by block"
             )
-        index = self._store.open_index(self._request.snapshot, archive.filenames[0])
+        index = self._index(archive.filenames[0])
         self._progress.total(bytes=index.size_bytes)
         outcome = restore_image(
             index,

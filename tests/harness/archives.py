@@ -4,8 +4,8 @@ import stat as stat_bits
 from collections.abc import Iterator
 from typing import Any
 
-from holdfast.archive.pxar.encoder import Encoder
 from holdfast.archive.pxar.format import Acl, AclDefault, AclEntry, Metadata, Stat, Xattr
+from tests.harness.pxar_encoder import Encoder
 from tests.harness.vectors import load
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from holdfast.archive.pxar.encoder import Encoder
 from holdfast.archive.pxar.format import Metadata, Stat
 from tests.harness.archives import MemorySink
+from tests.harness.pxar_encoder import Encoder
 
 DIRECTORY = Metadata(Stat(0o40755, 0, 0, 0, 1_700_000_000))
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.harness.archives import BytesReader, MemorySink, recorded_archives
+from tests.harness.pxar_encoder import Encoder
 from tests.harness.vectors import load
 
 from holdfast.archive.catalog import CatalogReader
 from holdfast.archive.pxar.accessor import Accessor
 from holdfast.archive.pxar.decoder import Decoder, References
-from holdfast.archive.pxar.encoder import Encoder
 from holdfast.archive.pxar.format import (
     ABSENT,
     Acl,

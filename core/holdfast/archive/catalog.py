@@ -14,9 +14,8 @@ Source: Proxmox Backup, "File formats", catalog. Story: docs/formats/pxar.md, "C
 """
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
-from holdfast.archive.pxar.encoder import Sink
 from holdfast.archive.pxar.format import NAME_BYTES_MAX, Kind
 from holdfast.archive.pxar.items import Source
 from holdfast.errors import BadRequest, DamagedData
@@ -93,6 +92,12 @@ def read_svarint(data: bytes, at: int) -> tuple[int, int]:
         if magnitude >> 64:
             break
     raise DamagedData(_WHAT, "a number that does not end")
+
+
+class Sink(Protocol):
+    """Where the catalog goes; a StreamWriter of the datastore is one."""
+
+    def write(self, data: bytes, /) -> object: ...
 
 
 class CatalogWriter:

@@ -5,11 +5,11 @@ import zipfile
 
 import pytest
 from tests.harness.archives import BytesReader, MemorySink, recorded_archives, streams_of
+from tests.harness.pxar_encoder import Encoder
 from tests.harness.vectors import load
 
 from holdfast.archive.export_tree import find_top
 from holdfast.archive.pxar.accessor import Accessor
-from holdfast.archive.pxar.encoder import Encoder
 from holdfast.archive.pxar.format import Metadata, Stat
 from holdfast.archive.tar_export import write_tar
 from holdfast.archive.zip_export import write_zip

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 from tests.harness.archives import MemorySink
+from tests.harness.pxar_encoder import Encoder
 from tests.harness.small_store import SmallStore
 
-from holdfast.archive.pxar.encoder import Encoder
 from holdfast.archive.pxar.format import Metadata, Stat
 from holdfast.datastore.affected import uses_of
 from holdfast.datastore.keys import EncryptionKey

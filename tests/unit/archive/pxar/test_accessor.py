@@ -3,11 +3,11 @@ from typing import Any
 
 import pytest
 from tests.harness.archives import BytesReader, MemorySink, recorded_archives, streams_of
+from tests.harness.pxar_encoder import Encoder
 
 from holdfast.archive.pxar import format as pxar
 from holdfast.archive.pxar.accessor import Accessor
 from holdfast.archive.pxar.decoder import Decoder
-from holdfast.archive.pxar.encoder import Encoder
 from holdfast.archive.pxar.format import Kind, Metadata, Stat
 from holdfast.errors import BadRequest, DamagedData
 

@@ -1,10 +1,8 @@
-"""Writes an archive, one entry after the other, in one stream or in two.
+"""Writes an archive by the rules of the format, entry by entry; the measure of the real writers.
 
 With one sink the archive is of version 1: contents stand between the entries. With two it is of
-version 2: entries in the first, contents in the second, each file holding a reference.
-
-Small items are collected and handed over in larger pieces; contents are written by the caller,
-straight into the sink. The caller's order is the archive's order: children by name bytes.
+version 2: entries in the first, contents in the second, each file holding a reference. Contents are
+written by the caller, straight into the sink; children come in the order of their names.
 """
 
 import struct
@@ -192,7 +190,7 @@ class Encoder:
         self._last_reference = offset
         stat, xattrs, acl, fcaps, projid = metadata
         length = len(name)
-        if xattrs or acl or projid or fcaps is not None or length > 255:  # noqa: PLR2004
+        if xattrs or acl or projid or fcaps is not None or length > 255:
             self._named(name, metadata, REF_ITEM.pack(PAYLOAD_REF, REF_BYTES, offset, size))
             return start
         if b"/" in name or b"\0" in name or name in (b"", b".", b".."):

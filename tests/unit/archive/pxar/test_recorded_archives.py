@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 from tests.harness.archives import MemorySink, encode_recorded, recorded_archives
+from tests.harness.pxar_encoder import Encoder
 
-from holdfast.archive.pxar.encoder import Encoder
 from holdfast.archive.pxar.format import Metadata, Stat, Xattr
 from holdfast.errors import BadRequest
 

@@ -44,6 +44,7 @@ class LiveBench:
         self.moment = b""
         self.runs = 0
         self.finished = 0
+        self.writes_from = 0  # where guest_writes begins
 
     def new_partial(self) -> PartialImage:
         facts = ImageFacts(size_bytes=SIZE, chunk_bytes=CHUNK)
@@ -52,7 +53,7 @@ class LiveBench:
     async def guest_writes(self, count: int) -> None:
         for _number in range(count):
             length = self.rng.randrange(1, 200 * KIB)
-            offset = self.rng.randrange(SIZE - length)
+            offset = self.rng.randrange(self.writes_from, SIZE - length)
             match self.rng.randrange(6):
                 case 0:
                     await self.image.write_zeroes(offset, length)

@@ -176,7 +176,8 @@ class SplitTree:
         self._waiting_files.append(
             (at + _OFFSET_IN_REF, old_offset, size, frame, len(frame.names), event)
         )
-        frame.add(name, start)
+        frame.names.append(name)
+        frame.starts.append(start)
         self._queued += 1
 
     def _old_offset(self, name: bytes, head: bytes, size: int) -> int:
@@ -185,7 +186,8 @@ class SplitTree:
         end = at + len(head)
         if at < 0 or old[at:end] != head:
             self._at = NOWHERE
-            directory = self._directories[-1] if self._directories else None
+            self._here.is_exact = False
+            directory = self._directories[-1]
             at = NOWHERE if directory is None else directory.find(name)
             end = at + len(head)
             if at < 0 or old[at:end] != head:
@@ -220,7 +222,9 @@ class SplitTree:
             self._links.setdefault(link, (start, frame.path + name))
         self._out += head
         self._out += _REF.pack(pxar.PAYLOAD_REF, 32, offset, size)
-        frame.add(name, start, size)
+        frame.extra[len(frame.names)] = size
+        frame.names.append(name)
+        frame.starts.append(start)
         summary = self.summary
         summary.files += 1
         summary.changed_files += 1
@@ -236,7 +240,8 @@ class SplitTree:
         if self._at >= 0:
             end = self._at + len(item)
             self._at = end if self._old[self._at : end] == item else NOWHERE
-        frame.add(name, start)
+        frame.names.append(name)
+        frame.starts.append(start)
         self.summary.files += 1
         self._queued += bool(self._queued)
 
@@ -257,7 +262,8 @@ class SplitTree:
         self._before_other()
         _kind, name, head = event
         frame = self._here
-        frame.add(name, self._base + len(self._out))
+        frame.names.append(name)
+        frame.starts.append(self._base + len(self._out))
         self._out += head
         if self._at >= 0:
             end = self._at + len(head)
@@ -272,7 +278,8 @@ class SplitTree:
         if parent is None:
             self._frame = Frame.of_root(self._root_fd, device=device, inode=inode)
         else:
-            parent.add(name, start)
+            parent.names.append(name)
+            parent.starts.append(start)
             self._frame = Frame(parent, name, start + 17 + len(name), device=device, inode=inode)
         self._out += head
         self.summary.directories += 1
@@ -289,29 +296,32 @@ class SplitTree:
             at = self._at
             name_end = at + 17 + len(name)
             if at < 0 or self._old[at:name_end] != head[: 17 + len(name)]:
+                self._here.parent.is_exact = False
                 at = above.find(name)
             if at >= 0:
                 directory = above.child(name, at)
         self._directories.append(directory)
         self._at = NOWHERE if directory is None else directory.body
+        self._here.is_exact = directory is not None
 
     def _end(self, _event: Event) -> None:
         self._before_other()
         frame = self._here
         if frame.is_root:
             self._flush(keep_last=False)
+        if self._directories:
+            self._directories.pop()
+            if self._at >= 0 and self._previous is not None:
+                at, self._at = self._at, self._previous.after_table(self._at)
+                frame.old_table = at if frame.is_exact and self._at >= 0 else NOWHERE
         start = self._base + len(self._out)
         if self._waiting_files or self._waiting_tables:
             self._waiting_tables.append((len(self._out), frame))
             self._out += bytes(frame.table_bytes())
         else:
-            self._out += frame.table(start)
+            self._out += frame.table(start, self._old)
         frame.close()
         self._frame = None if frame.is_root else frame.parent
-        if self._directories:
-            self._directories.pop()
-            if self._at >= 0 and self._previous is not None:
-                self._at = self._previous.after_table(self._at)
 
     # Decisions -----------------------------------------------------------------------------------
 
@@ -334,7 +344,7 @@ class SplitTree:
                 self._read_again(ranges, waiting)
         self.summary.files += len(self._waiting_files)
         for at, frame in self._waiting_tables:
-            table = frame.table(self._base + at)
+            table = frame.table(self._base + at, self._old)
             out[at : at + len(table)] = table
         self._waiting_files.clear()
         self._waiting_tables.clear()

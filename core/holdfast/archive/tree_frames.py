@@ -20,7 +20,9 @@ class Frame:
         path: relative to the root, ends in a slash; empty for the root.
         start: offset of its ENTRY in the archive (0 for the root: the table counts from there).
         names, starts: of the children so far, `starts` being offsets of their FILENAME.
-        extra: content bytes that a row counts although they lie in another stream.
+        extra: by child number, content bytes that its row counts although they lie elsewhere.
+        is_exact: so far the directory lies in the archive as it lay in the previous one.
+        old_table: where the previous archive has its table, once all children agreed.
     """
 
     __slots__ = (
@@ -30,8 +32,10 @@ class Frame:
         "device",
         "extra",
         "inode",
+        "is_exact",
         "name",
         "names",
+        "old_table",
         "path",
         "start",
         "starts",
@@ -50,7 +54,9 @@ class Frame:
         self.inode = inode
         self.names: list[bytes] = []
         self.starts: list[int] = []
-        self.extra: list[int] = []
+        self.extra: dict[int, int] = {}
+        self.is_exact = False
+        self.old_table = -1
 
     @classmethod
     def of_root(cls, fd: int, *, device: int, inode: int) -> "Frame":
@@ -69,24 +75,53 @@ class Frame:
     def is_root(self) -> bool:
         return self._parent is None
 
-    def add(self, name: bytes, start: int, extra: int = 0) -> None:
-        """One more child."""
-        self.names.append(name)
-        self.starts.append(start)
-        self.extra.append(extra)
-
     def table_bytes(self) -> int:
         return 16 + ROW_BYTES * (len(self.names) + 1)
 
-    def table(self, goodbye_start: int) -> bytes:
-        """The GOODBYE item; children lie back to back, so one ends where the next begins."""
-        starts = self.starts
+    def table(self, goodbye_start: int, old: bytes = b"") -> bytes:
+        """The GOODBYE item; children lie back to back, so one ends where the next begins.
+
+        Args:
+            goodbye_start: its position in the archive.
+            old: the previous archive, which may hold the table ready made at `old_table`.
+        """
+        if self.old_table >= 0 and not self.extra:
+            table = self._adapted(goodbye_start, old)
+            if table is not None:
+                return table
+        starts, extra = self.starts, self.extra
         ends = [*starts[1:], goodbye_start] if starts else []
         rows = [
-            (pxar.siphash(name), start, end - start + extra)
-            for name, start, end, extra in zip(self.names, starts, ends, self.extra, strict=True)
+            (pxar.siphash(name), start, end - start)
+            for name, start, end in zip(self.names, starts, ends, strict=True)
         ]
+        for number, count in extra.items():
+            digest, start, size = rows[number]
+            rows[number] = (digest, start, size + count)
         return goodbye.table(rows, goodbye_start=goodbye_start, directory_start=self.start)
+
+    def _adapted(self, goodbye_start: int, old: bytes) -> bytes | None:
+        """The previous table, its sizes those of files that were not read; None if it differs.
+
+        Hashes depend on names alone, and distances are the same when nothing moved, so only sizes
+        can differ: those of files that were read for the previous archive count their content.
+        """
+        size = self.table_bytes()
+        table = old[self.old_table : self.old_table + size]
+        if len(table) != size:
+            return None
+        numbers = list(struct.unpack(f"<{size // 8}Q", table))
+        distances = numbers[3:-3:3]
+        ordered = sorted(distances)
+        if ordered != [goodbye_start - start for start in reversed(self.starts)]:
+            return None
+        if numbers[-2:] != [goodbye_start - self.start, size]:
+            return None
+        if sum(numbers[4:-3:3]) == (ordered[-1] if ordered else 0):
+            return table
+        below = dict(zip(ordered, [0, *ordered], strict=False))
+        numbers[4:-3:3] = [distance - below[distance] for distance in distances]
+        return struct.pack(f"<{size // 8}Q", *numbers)
 
     def descriptor(self) -> int:
         """This directory, open (OSError; FileNotFoundError when another one took its place)."""

@@ -100,7 +100,8 @@ class UnifiedTree:
             target, path = self._links[link]
             item = event[2][: 17 + len(name)] + pxar.hardlink_item(start - target, path)
             stream.write(item)
-            frame.add(name, start)
+            frame.names.append(name)
+            frame.starts.append(start)
             self._catalog.other(name, pxar.Kind.HARDLINK)
             self.summary.files += 1
             return
@@ -115,7 +116,8 @@ class UnifiedTree:
         self._catalog.file(name, size, mtime_s)
         if link is not None:
             self._links.setdefault(link, (start, frame.path + name))
-        frame.add(name, start)
+        frame.names.append(name)
+        frame.starts.append(start)
         self.summary.files += 1
         self.summary.changed_files += 1
         self.summary.content_bytes += size
@@ -123,7 +125,8 @@ class UnifiedTree:
 
     def _leaf(self, event: Event) -> None:
         _kind, name, head = event
-        self._here.add(name, self._stream.position)
+        self._here.names.append(name)
+        self._here.starts.append(self._stream.position)
         self._stream.write(head)
         (mode,) = _NUMBER.unpack_from(head, 17 + len(name) + _MODE_AT)
         kind = pxar.Stat(mode).kind
@@ -138,7 +141,8 @@ class UnifiedTree:
         if parent is None:
             self._frame = Frame.of_root(self._root_fd, device=device, inode=inode)
         else:
-            parent.add(name, start)
+            parent.names.append(name)
+            parent.starts.append(start)
             self._frame = Frame(parent, name, start + 17 + len(name), device=device, inode=inode)
             self._catalog.begin_directory(name)
         self._stream.write(head)
@@ -167,5 +171,6 @@ class UnifiedTree:
         head = pxar.filename_item(EXCLUDE_FILE_CLI) + pxar.entry_item(stat)
         self._stream.write(head + pxar.payload_header(len(text)) + text)
         self._catalog.file(EXCLUDE_FILE_CLI, len(text), 0)
-        root.add(EXCLUDE_FILE_CLI, start)
+        root.names.append(EXCLUDE_FILE_CLI)
+        root.starts.append(start)
         self.summary.files += 1

@@ -58,7 +58,11 @@ class _ImageChunk:
         if self._fill is not None:
             self._fill(data)
         buffer = self._segment.buffer
-        self.is_zero = self._length == len(buffer) and buffer == _zeros(len(buffer))
+        self.is_zero = (
+            self._length == len(buffer)
+            and isinstance(buffer, bytearray)
+            and buffer == _zeros(len(buffer))
+        )
         if not self.is_zero:
             self.digest = lane.store(data)
 

@@ -5,9 +5,14 @@ filled completely (`retire`) and the workers are done with every chunk in it. Th
 bounds memory: a producer that is ahead of the workers waits here.
 """
 
+import mmap
 import threading
 from queue import SimpleQueue
 from typing import Final
+
+from holdfast.units import MIB
+
+_TOUCHED_AT_ONCE_MAX: Final = 4 * MIB
 
 
 class Segment:
@@ -16,7 +21,10 @@ class Segment:
     __slots__ = ("_lock", "_pool", "_users", "buffer", "view")
 
     def __init__(self, pool: "SegmentPool", size: int) -> None:
-        self.buffer: Final = bytearray(size)
+        # pages of a mapping cost nothing until they are touched; a backup that reads little, such
+        # as one of an unchanged tree, touches few of a large segment
+        is_large = size > _TOUCHED_AT_ONCE_MAX
+        self.buffer: Final = mmap.mmap(-1, size) if is_large else bytearray(size)
         self.view: Final = memoryview(self.buffer)
         self._pool = pool
         self._users = 0

@@ -26,7 +26,6 @@ from holdfast.datastore.session import DEFAULT_SETTINGS, BackupSession, SessionS
 from holdfast.datastore.store import Datastore
 from holdfast.datastore.stream_writer import StreamWriter
 from holdfast.datastore.upload import KnownChunks, UploadStats
-from holdfast.datastore.verify import verify
 from holdfast.errors import BadRequest, DamagedData, NotFound
 from holdfast.host import files
 from holdfast.host.clock import SYSTEM_CLOCK, Clock
@@ -148,6 +147,8 @@ def back_up(
             run.warn(warning)
     failed = False
     if request.verify_upid is not None:
+        from holdfast.datastore.verify import verify  # needs numpy, which takes long to load
+
         progress.phase("verify")
         checked = verify(
             store, [summary.snapshot], upid=request.verify_upid, key=request.settings.key

@@ -11,8 +11,8 @@ from holdfast.archive.walk import WalkRules
 from holdfast.host import gate
 
 
-def contents(archive: SplitArchive) -> dict[bytes, bytes | None]:
-    """Path to content (None for what has none), read in order and again at random."""
+def contents_in_order(archive: SplitArchive) -> dict[bytes, bytes | None]:
+    """Path to content (None for what has none)."""
     decoder = Decoder(archive.meta, archive.payload, references=References.ASCENDING)
     found: dict[bytes, bytes | None] = {}
     for step in decoder.steps():
@@ -21,6 +21,12 @@ def contents(archive: SplitArchive) -> dict[bytes, bytes | None]:
             found[step.path] = (
                 bytes(decoder.content(step.entry).read_at(0, step.entry.size)) if is_file else None
             )
+    return found
+
+
+def contents(archive: SplitArchive) -> dict[bytes, bytes | None]:
+    """Path to content (None for what has none), read in order and again at random."""
+    found = contents_in_order(archive)
     accessor = Accessor(archive.meta, archive.payload)
     for path, content in found.items():
         entry = accessor.lookup(path)
@@ -276,4 +282,4 @@ def test_damaged_previous_metadata_only_makes_files_count_as_changed(tree: Path)
 
         second = write_split(str(tree), previous=damaged)
 
-        assert set(contents(second)) == set(fresh)
+        assert set(contents_in_order(second)) == set(fresh)

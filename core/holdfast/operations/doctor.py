@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from holdfast.config.settings import Settings
 from holdfast.config.stores import StoreSettings
-from holdfast.errors import HoldfastError
+from holdfast.errors import BadRequest, HoldfastError
 from holdfast.host.clock import SYSTEM_CLOCK
 from holdfast.operations import host_checks, store_checks
 from holdfast.operations.findings import Finding, Level
@@ -36,11 +37,7 @@ def examine(request: DoctorRequest, progress: Progress) -> list[Finding]:
     findings += host_checks.check_state_directory(request.state_directory)
     if settings is not None and request.store is None:
         findings += check_jobs(settings, request.state_directory, SYSTEM_CLOCK.now_s())
-    stores: list[StoreSettings] = []
-    if settings is not None:
-        chosen = request.store
-        stores = list(settings.stores.values()) if chosen is None else [settings.store(chosen)]
-    for store in stores:
+    for store in _stores(request, settings):
         progress.phase("store")
         progress.item(store.name)
         try:
@@ -55,3 +52,14 @@ def examine(request: DoctorRequest, progress: Progress) -> list[Finding]:
                 )
             )
     return findings
+
+
+def _stores(request: DoctorRequest, settings: Settings | None) -> list[StoreSettings]:
+    if settings is None:
+        return []
+    if request.store is not None or not settings.stores:
+        try:
+            return [settings.store(request.store)]
+        except BadRequest:  # none configured, which is told already
+            return []
+    return list(settings.stores.values())

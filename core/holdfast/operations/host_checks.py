@@ -73,9 +73,8 @@ def check_configuration(path: str) -> tuple[Settings | None, list[Finding]]:
     """The settings, None when the file is not valid, and what there is to say of it."""
     area = "configuration"
     if not os.path.exists(path):
-        message = f"{path} does not exist"
-        advice = "`holdfast init PATH` makes it"
-        finding = Finding(level=Level.WARNING, area=area, message=message, advice=advice)
+        message = f"{path} does not exist yet, `holdfast init` makes it"
+        finding = Finding(level=Level.GOOD, area=area, message=message)
         return Settings.read(path), [finding]
     try:
         settings = Settings.read(path)

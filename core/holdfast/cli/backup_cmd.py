@@ -94,6 +94,7 @@ def _request(args: Namespace, console: Console) -> BackupRequest:
         chunker=Chunker(args.chunker),
         chunk_mean=size * KIB,
         level=_level(args.compression),
+        wrapped_key=key_source.wrapped_key(args, key),
     )
     rules = WalkRules(
         patterns=tuple(os.fsencode(pattern) for pattern in args.exclude),

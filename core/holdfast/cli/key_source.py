@@ -11,7 +11,7 @@ from argparse import Namespace as Arguments
 from typing import TYPE_CHECKING, Final
 
 from holdfast.config.settings import Settings
-from holdfast.datastore import key_files
+from holdfast.datastore import key_files, master_key
 from holdfast.datastore.key_files import KdfName, KeyFile
 from holdfast.datastore.keys import EncryptionKey
 from holdfast.errors import HoldfastError, KeyProblem
@@ -46,6 +46,21 @@ def load_key_if_possible(args: Arguments, console: "Console") -> EncryptionKey |
             raise
         console.remark(f"going on without the configured key: {error.message}")
         return None
+
+
+def wrapped_key(args: Arguments, key: EncryptionKey | None) -> bytes | None:
+    """`key` encrypted for the store's master key; None when there is no key or no master key.
+
+    Raises:
+        KeyProblem: the configured file is no RSA public key.
+        HoldfastError: it cannot be read.
+    """
+    path = Settings.read(args.config).store(args.store).master_key
+    if key is None or path is None:
+        return None
+    with files.explained(f"reading the master key {path}"):
+        pem = files.read_file(os.path.realpath(path), size_max=master_key.PEM_BYTES_MAX)
+    return master_key.wrap_for_master(key, pem, created=key_files.timestamp())
 
 
 def unlock(path: str) -> EncryptionKey:

@@ -36,6 +36,7 @@ class StoreSettings:
         path: absolute.
         options: how the engine treats it.
         keyfile: encrypts new backups unless another key is given.
+        master_key: public PEM file; encrypted backups carry their key for its private half.
         is_read_only: opened for reading whatever the command line says.
     """
 
@@ -45,6 +46,7 @@ class StoreSettings:
     options: StoreOptions = field(default_factory=StoreOptions)
     is_read_only: bool = False
     keyfile: str | None = None
+    master_key: str | None = None
     keep: Keep = field(default_factory=Keep)
 
     @classmethod
@@ -61,6 +63,7 @@ class StoreSettings:
             options=_options(section),
             is_read_only=section.flag("read-only", default=False),
             keyfile=_expanded(section.text("keyfile")),
+            master_key=_expanded(section.text("master-key")),
             keep=parse_keep(section),
         )
         section.refuse_unknown()

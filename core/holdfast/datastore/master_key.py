@@ -51,7 +51,12 @@ def create_master_key(private_path: str, public_path: str, passphrase: bytes) ->
 
 
 def encrypt_for_master(key: EncryptionKey, public_pem: bytes, *, created: str) -> list[Buffer]:
-    """The parts of the `rsa-encrypted.key.blob` of a backup.
+    """The parts of the `rsa-encrypted.key.blob` of a backup (see wrap_for_master)."""
+    return blob.encode(wrap_for_master(key, public_pem, created=created), level=None)
+
+
+def wrap_for_master(key: EncryptionKey, public_pem: bytes, *, created: str) -> bytes:
+    """The key file inside that blob, encrypted; as long as the modulus.
 
     Args:
         key: what the backup is encrypted with.
@@ -71,7 +76,7 @@ def encrypt_for_master(key: EncryptionKey, public_pem: bytes, *, created: str) -
             f"the master key has {public.key_size} bits, too few for a key of {len(plain)} bytes",
             hint=f"create one with {MASTER_KEY_BITS} bits",
         )
-    return blob.encode(public.encrypt(plain, padding.PKCS1v15()), level=None)
+    return public.encrypt(plain, padding.PKCS1v15())
 
 
 def recover(key_blob: bytes, private_pem: bytes, passphrase: bytes | None) -> KeyFile:

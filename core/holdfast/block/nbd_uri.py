@@ -17,6 +17,11 @@ PORT_DEFAULT: Final = 10809
 _SCHEMES: Final = ("nbd", "nbds", "nbd+unix", "nbds+unix")
 
 
+def is_nbd_address(text: str) -> bool:
+    """Whether a source or target is meant as an NBD address."""
+    return text.startswith(tuple(f"{scheme}:" for scheme in _SCHEMES))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NbdAddress:
     """A server and the name of one of its exports.

@@ -6,21 +6,25 @@ needed, older ones are leftovers. A failed run adds an epoch and keeps a partial
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import re
+import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from holdfast.errors import BadRequest, Busy, DamagedData, NotFound
+from holdfast.errors import BadRequest, Busy, DamagedData, NotFound, Refused
 from holdfast.host import files
 from holdfast.host.locks import LockMode, try_flock
 from holdfast.units import MIB
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 _RECORD_BYTES_MAX: Final = 4 * MIB
+_SOCKET_BYTES_MAX: Final = 100  # the kernel takes 107
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,6 +83,23 @@ class VmRecords:
     def path(self, name: str, suffix: str = ".json") -> str:
         check_name(name)
         return os.path.join(self.directory, name + suffix)
+
+    def socket_path(self, name: str) -> str:
+        """Where the machine's NBD server listens, in a directory only we may enter.
+
+        Raises:
+            Refused: somebody else owns the directory that is used when the path is too long.
+        """
+        path = self.path(name, ".nbd")
+        if len(os.fsencode(path)) <= _SOCKET_BYTES_MAX:
+            return path
+        mark = hashlib.sha256(os.fsencode(self.directory)).hexdigest()[:16]
+        directory = os.path.join(tempfile.gettempdir(), f"holdfast-{mark}")
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        info = os.lstat(directory)
+        if info.st_uid != os.geteuid() or not stat.S_ISDIR(info.st_mode) or info.st_mode & 0o077:
+            raise Refused(f"{directory} is not a private directory of this user")
+        return os.path.join(directory, f"{name}.nbd")
 
     def ensure_directory(self) -> None:
         os.makedirs(self.directory, mode=0o700, exist_ok=True)

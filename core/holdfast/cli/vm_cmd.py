@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 
 from holdfast.block.image_restore import Target, restore_image
-from holdfast.block.nbd_uri import NbdAddress
+from holdfast.block.nbd_uri import NbdAddress, is_nbd_address
 from holdfast.block.vm_record import VmRecord, VmRecords
 from holdfast.cli import journaled, key_source, selection
 from holdfast.cli.console import Console
@@ -160,7 +160,7 @@ def _restore(args: Namespace, console: Console) -> int:
     snapshot = selection.snapshot(store, args, args.snapshot)
     archive = vm_backup.archive_name(args.disk)
     key, progress = key_source.load_key(args), console.progress()
-    if args.target.startswith(("nbd:", "nbds:", "nbd+unix:", "nbds+unix:")):
+    if is_nbd_address(args.target):
         address = NbdAddress.parse(args.target)
         done = restore_to_nbd(store, snapshot, archive, address, key=key, progress=progress)
         written, zero = done.written_bytes, done.zero_bytes

@@ -21,6 +21,8 @@ from holdfast.archive.tree_summary import TreeSummary
 from holdfast.archive.walk import Event, TreeWalk, WalkRules
 from holdfast.archive.walk_process import WalkProcess
 from holdfast.block.image_backup import ImageSource, back_up_image
+from holdfast.block.nbd_pull import NbdSource, pull_image
+from holdfast.block.nbd_uri import NbdAddress, is_nbd_address
 from holdfast.datastore.base_snapshot import BaseSnapshot
 from holdfast.datastore.session import DEFAULT_SETTINGS, BackupSession, SessionSettings
 from holdfast.datastore.store import Datastore
@@ -233,6 +235,8 @@ class _Run:
         return back_up_split(session, source, request.detection, self._progress, self.warnings)
 
     def _image(self, spec: Spec) -> int:
+        if is_nbd_address(spec.path):
+            return self._nbd_image(spec)
         with ImageSource(spec.path) as source:
             self._progress.total(bytes=source.size)
             writer = self._session.image(f"{spec.name}.fidx", source.size)
@@ -242,6 +246,13 @@ class _Run:
         for warning in outcome.warnings:
             self.warn(warning)
         return outcome.size
+
+    def _nbd_image(self, spec: Spec) -> int:
+        with NbdSource(NbdAddress.parse(spec.path)) as export:
+            self._progress.total(bytes=export.size_bytes)
+            writer = self._session.image(f"{spec.name}.fidx", export.size_bytes)
+            pull_image(export, writer, advance=lambda count: self._progress.advance(bytes=count))
+            return export.size_bytes
 
     def _blob(self, spec: Spec) -> ArchiveOutcome:
         data = _read_blob_source(spec.path)
@@ -255,6 +266,14 @@ class _Run:
             stored_bytes=entry.size,
             reused_bytes=0,
         )
+
+
+def _image_size(spec: Spec) -> int:
+    if is_nbd_address(spec.path):
+        with NbdSource(NbdAddress.parse(spec.path)) as export:
+            return export.size_bytes
+    with ImageSource(spec.path) as image:
+        return image.size
 
 
 def _read_blob_source(path: str) -> bytes:
@@ -322,8 +341,7 @@ def preview(
                     previous = load_previous(store, base, source.stem, request.settings.content_key)
                 tree = preview_tree(source, previous, progress, warnings)
             elif spec.kind is SpecKind.IMAGE:
-                with ImageSource(spec.path) as image:
-                    tree.size_bytes = tree.content_bytes = image.size
+                tree.size_bytes = tree.content_bytes = _image_size(spec)
             else:
                 tree.size_bytes = tree.content_bytes = len(_read_blob_source(spec.path))
             archives.append(

@@ -120,7 +120,7 @@ class _Run:
         return FleecingRecord(self.records.path(self.record.name, ".fleecing"))
 
     def socket_path(self) -> str:
-        return self.records.path(self.record.name, ".nbd")
+        return self.records.socket_path(self.record.name)
 
 
 def back_up_vm(
@@ -192,7 +192,7 @@ async def clean_up(qmp: Qmp, records: VmRecords, record: VmRecord, progress: Pro
         record.serves = False
         records.save(record)
     with suppress(FileNotFoundError):
-        files.unlink(records.path(record.name, ".nbd"))
+        files.unlink(records.socket_path(record.name))
     return found
 
 

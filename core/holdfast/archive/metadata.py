@@ -26,6 +26,9 @@ _NOT_THERE: Final = frozenset({errno.ENODATA, errno.EOPNOTSUPP, errno.EBADF})
 
 Warn = Callable[[str], None]
 
+_ioctl = fcntl.ioctl
+_listxattr = os.listxattr
+
 
 def is_kept_xattr(name: bytes) -> bool:
     """Whether an extended attribute is stored, and restored, as a plain XATTR item."""
@@ -69,41 +72,49 @@ class MetadataReader:
         self._has_flags = True
         self._has_fat = file_system.has_fat_attributes
         self._has_projects = file_system.has_project_ids
+        self._known_flags: dict[bytes, int] = {}  # few different answers for very many files
 
-    def read(self, fd: int, mode: int, warn: Warn) -> tuple[int, bytes]:
+    def read(  # noqa: C901  # one call per file: every further call inside would show
+        self, fd: int, mode: int, warn: Warn
+    ) -> tuple[int, bytes]:
         """ENTRY.flags and the attribute items of an open regular file or directory.
 
         What cannot be read is left out and said through `warn`; nothing is raised.
         """
-        flags = self._chattr_flags(fd, warn) if self._has_flags else 0
+        flags, items = 0, b""
+        try:
+            if self._has_flags:
+                raw = _ioctl(fd, inode_flags.GET_FLAGS, _NO_FLAGS)
+                known = self._known_flags.get(raw)
+                flags = self._translate(raw) if known is None else known
+        except OSError as error:
+            self._has_flags = error.errno not in inode_flags.UNSUPPORTED
+            if self._has_flags:
+                warn(f"its attribute flags cannot be read: {error.strerror}")
         if self._has_fat:
             flags |= self._fat_flags(fd, warn)
-        items = b""
-        if self._has_xattrs:
-            try:
-                names = os.listxattr(fd)
-                if names:
-                    items = _xattr_items(fd, names, mode, warn)
-            except OSError as error:
-                if error.errno in _NO_XATTRS:
-                    self._has_xattrs = False
-                else:
-                    warn(f"its extended attributes cannot be listed: {error.strerror}")
-        if self._has_projects:
-            items += self._project_item(fd, warn)
+        try:
+            if self._has_xattrs and (names := _listxattr(fd)):
+                items = _xattr_items(fd, names, mode, warn)
+        except OSError as error:
+            self._has_xattrs = error.errno not in _NO_XATTRS
+            if self._has_xattrs:
+                warn(f"its extended attributes cannot be listed: {error.strerror}")
+        try:
+            if self._has_projects:
+                project_id = _ioctl(fd, inode_flags.GET_PROJECT, _NO_PROJECT)[12:16]
+                if project_id != b"\0\0\0\0":
+                    items += pxar.header(pxar.QUOTA_PROJID, 8) + project_id + b"\0\0\0\0"
+        except OSError as error:
+            self._has_projects = error.errno not in inode_flags.UNSUPPORTED
+            if self._has_projects:
+                warn(f"its project cannot be read: {error.strerror}")
         return flags, items
 
-    def _chattr_flags(self, fd: int, warn: Warn) -> int:
-        try:
-            raw = fcntl.ioctl(fd, inode_flags.GET_FLAGS, _NO_FLAGS)
-        except OSError as error:
-            if error.errno in inode_flags.UNSUPPORTED:
-                self._has_flags = False
-            else:
-                warn(f"its attribute flags cannot be read: {error.strerror}")
-            return 0
-        chattr = int.from_bytes(raw, "little") & inode_flags.KERNEL_CHATTR_MASK
-        return inode_flags.from_kernel(chattr) if chattr else 0
+    def _translate(self, raw: bytes) -> int:
+        flags = inode_flags.from_kernel(int.from_bytes(raw, "little"))
+        self._known_flags[raw] = flags
+        return flags
 
     def _fat_flags(self, fd: int, warn: Warn) -> int:
         try:
@@ -114,20 +125,6 @@ class MetadataReader:
             else:
                 warn(f"its FAT attributes cannot be read: {error.strerror}")
             return 0
-
-    def _project_item(self, fd: int, warn: Warn) -> bytes:
-        try:
-            settings = fcntl.ioctl(fd, inode_flags.GET_PROJECT, _NO_PROJECT)
-        except OSError as error:
-            if error.errno in inode_flags.UNSUPPORTED:
-                self._has_projects = False
-            else:
-                warn(f"its project cannot be read: {error.strerror}")
-            return b""
-        project_id = settings[12:16]
-        if project_id == b"\0\0\0\0":
-            return b""
-        return pxar.header(pxar.QUOTA_PROJID, 8) + project_id + b"\0\0\0\0"
 
 
 def special_items(path: str, mode: int, warn: Warn) -> bytes:

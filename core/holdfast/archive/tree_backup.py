@@ -3,10 +3,10 @@
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from holdfast.archive import catalog, patterns
+from holdfast.archive.change_detection import ChangeDetection
 from holdfast.archive.file_content import HEADER_BYTES, ByteSink
 from holdfast.archive.previous_tree import PreviousTree
 from holdfast.archive.split_tree import SplitTree
@@ -30,14 +30,6 @@ CATALOG_NAME: Final = "catalog.pcat1.didx"
 CATALOG_CHUNK_MEAN: Final = 512 * KIB
 # The previous metadata is compared in memory; beyond this size every file counts as changed.
 PREVIOUS_BYTES_MAX: Final = 2048 * MIB
-
-
-class ChangeDetection(StrEnum):
-    """How unchanged files are found, which also decides the kind of archive."""
-
-    METADATA = "metadata"  # split; unchanged metadata means unchanged content
-    DATA = "data"  # split; everything is read
-    LEGACY = "legacy"  # unified, with a catalog; everything is read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ import errno
 import os
 import stat
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ WARNING: Final = 5
 Event = tuple[Any, ...]  # the shapes above; a record per file would cost too much
 
 _BATCH: Final = 512
+_ENCODING: Final = sys.getfilesystemencoding()
+_ERRORS: Final = sys.getfilesystemencodeerrors()
 _OPEN_DIRECTORIES_MAX: Final = 128  # of one chain; the rest is opened again on the way up
 _NANO: Final = 1_000_000_000
 
@@ -361,7 +364,7 @@ class TreeWalk:
                         kind = _KIND_DIRECTORY
                     else:
                         kind = _KIND_OTHER
-                    entries.append((os.fsencode(entry.name), kind))
+                    entries.append((entry.name.encode(_ENCODING, _ERRORS), kind))
         except OSError as error:
             text = f"the directory could not be read completely: {error.strerror}"
             self._batch.append((WARNING, directory.path, text))

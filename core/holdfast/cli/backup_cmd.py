@@ -2,23 +2,23 @@
 
 import os
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, Final
 
-from holdfast.archive.tree_backup import ChangeDetection
+from holdfast.archive.change_detection import ChangeDetection
 from holdfast.archive.walk import WalkRules
-from holdfast.chunking.cutters import Chunker
-from holdfast.cli import key_source, plain_text, selection
 from holdfast.cli.console import Console
-from holdfast.datastore.manifest import CryptMode
-from holdfast.datastore.session import SessionSettings
 from holdfast.errors import EXIT_OK, BadRequest, DamagedData
-from holdfast.host import process
 from holdfast.ids import BackupType, GroupId, name_to_epoch
-from holdfast.operations.backup import BackupOutcome, BackupRequest, back_up, preview
-from holdfast.operations.backup_spec import SpecKind, parse_specs
+from holdfast.operations.backup_spec import Spec, SpecKind, parse_specs
+from holdfast.operations.tree_walks import TreeWalks, Walker
 from holdfast.units import KIB
-from holdfast.upid import Upid
 
-_LEVELS = range(1, 20)
+if TYPE_CHECKING:
+    from holdfast.operations.backup import BackupOutcome, BackupRequest
+
+# What is not needed to begin the walk is imported while it runs.
+_CHUNKERS: Final = ("fastcdc", "buzhash")
+_LEVELS: Final = range(1, 20)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -53,8 +53,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--chunker",
-        choices=[chunker.value for chunker in Chunker],
-        default=Chunker.FASTCDC.value,
+        choices=_CHUNKERS,
+        default=_CHUNKERS[0],
         help="buzhash cuts where Proxmox clients cut, and is slower",
     )
     parser.add_argument(
@@ -67,11 +67,20 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace, console: Console) -> int:
     """Make the snapshot, or say what it would be."""
-    request = _request(args, console)
-    store = selection.open_to_read(args) if args.dry_run else selection.open_to_write(args)
-    with console.progress() as progress:
-        operation = preview if args.dry_run else back_up
-        outcome = operation(store, request, progress)
+    specs = parse_specs(tuple(args.specs))
+    rules = WalkRules(
+        patterns=tuple(os.fsencode(pattern) for pattern in args.exclude),
+        all_file_systems=args.all_file_systems,
+    )
+    with TreeWalks(specs, rules, Walker.PROCESS) as walks:
+        from holdfast.cli import selection
+        from holdfast.operations.backup import back_up, preview
+
+        request = _request(args, console, specs, rules)
+        store = selection.open_to_read(args) if args.dry_run else selection.open_to_write(args)
+        with console.progress() as progress:
+            operation = preview if args.dry_run else back_up
+            outcome = operation(store, request, progress, walks=walks)
     if args.json:
         console.document(_document(outcome))
     else:
@@ -79,9 +88,18 @@ def run(args: Namespace, console: Console) -> int:
     return DamagedData.exit_code if outcome.has_failed_verification else EXIT_OK
 
 
-def _request(args: Namespace, console: Console) -> BackupRequest:
+def _request(
+    args: Namespace, console: Console, specs: tuple[Spec, ...], rules: WalkRules
+) -> "BackupRequest":
+    from holdfast.chunking.cutters import Chunker
+    from holdfast.cli import key_source, selection
+    from holdfast.datastore.manifest import CryptMode
+    from holdfast.datastore.session import SessionSettings
+    from holdfast.host import process
+    from holdfast.operations.backup import BackupRequest
+    from holdfast.upid import Upid
+
     key = key_source.load_key(args)
-    specs = parse_specs(tuple(args.specs))
     group = GroupId(
         BackupType(args.type), args.id or process.node_name(), selection.namespace(args)
     )
@@ -95,10 +113,6 @@ def _request(args: Namespace, console: Console) -> BackupRequest:
         chunk_mean=size * KIB,
         level=_level(args.compression),
         wrapped_key=key_source.wrapped_key(args, key),
-    )
-    rules = WalkRules(
-        patterns=tuple(os.fsencode(pattern) for pattern in args.exclude),
-        all_file_systems=args.all_file_systems,
     )
     task = console.task
     upid = Upid.for_this_process("verify_snapshot", str(group)) if task is None else task.upid
@@ -126,7 +140,7 @@ def _level(text: str) -> int | None:
     raise BadRequest(f"--compression {text}: wants a level from 1 to 19, or none")
 
 
-def _document(outcome: BackupOutcome) -> dict[str, object]:
+def _document(outcome: "BackupOutcome") -> dict[str, object]:
     return {
         "snapshot": str(outcome.snapshot),
         "base": None if outcome.base is None else str(outcome.base),
@@ -151,7 +165,9 @@ def _document(outcome: BackupOutcome) -> dict[str, object]:
     }
 
 
-def _tell(outcome: BackupOutcome, console: Console) -> None:
+def _tell(outcome: "BackupOutcome", console: Console) -> None:
+    from holdfast.cli import plain_text
+
     for archive in outcome.archives:
         is_tree = archive.name.endswith(SpecKind.TREE.value)
         files = f", {archive.files:,} files, {archive.changed_files:,} of them read"

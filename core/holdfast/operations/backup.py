@@ -1,16 +1,16 @@
 """Take one snapshot of directories, images and files."""
 
+import gc
 import os
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from enum import Enum
 
 from holdfast.archive.catalog import CatalogWriter
+from holdfast.archive.change_detection import ChangeDetection
 from holdfast.archive.tree_backup import (
     CATALOG_CHUNK_MEAN,
     CATALOG_NAME,
-    ChangeDetection,
     TreeSource,
     back_up_split,
     back_up_unified,
@@ -18,8 +18,7 @@ from holdfast.archive.tree_backup import (
     preview_tree,
 )
 from holdfast.archive.tree_summary import TreeSummary
-from holdfast.archive.walk import Event, TreeWalk, WalkRules
-from holdfast.archive.walk_process import WalkProcess
+from holdfast.archive.walk import WalkRules
 from holdfast.block.image_backup import ImageSource, back_up_image
 from holdfast.block.nbd_pull import NbdSource, pull_image
 from holdfast.block.nbd_uri import NbdAddress, is_nbd_address
@@ -34,13 +33,7 @@ from holdfast.host.clock import SYSTEM_CLOCK, Clock
 from holdfast.ids import GroupId, SnapshotId
 from holdfast.operations.backup_spec import BLOB_BYTES_MAX, Spec, SpecKind
 from holdfast.operations.progress import Progress
-
-
-class Walker(Enum):
-    """Where trees are walked."""
-
-    PROCESS = "process"  # beside this one: faster from a few thousand files on
-    HERE = "here"
+from holdfast.operations.tree_walks import TreeWalks, Walker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +46,11 @@ class BackupRequest:
         time_s: its time; None means now.
         settings: chunks, compression, encryption.
         rules: which parts of trees.
+        walker: where trees are walked.
         detection: how unchanged files are found.
         comment: the snapshot's note.
         verify_upid: verify the new snapshot, results signed with this task.
         owner: who owns a new group.
-        walker: where trees are walked.
     """
 
     specs: tuple[Spec, ...]
@@ -116,9 +109,21 @@ class BackupOutcome:
 
 
 def back_up(
-    store: Datastore, request: BackupRequest, progress: Progress, *, clock: Clock = SYSTEM_CLOCK
+    store: Datastore,
+    request: BackupRequest,
+    progress: Progress,
+    *,
+    walks: TreeWalks | None = None,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> BackupOutcome:
     """Make the snapshot; it is there completely or not at all.
+
+    Args:
+        store: open for writing.
+        request: what to back up.
+        progress: who wants to know.
+        walks: those of the request's trees, if they were begun already.
+        clock: for the snapshot's time.
 
     Raises:
         NotFound, BadRequest, Refused: a source or the group is not as it has to be.
@@ -128,7 +133,10 @@ def back_up(
     began_s = clock.monotonic_s()
     time_s = int(clock.now_s()) if request.time_s is None else request.time_s
     with ExitStack() as stack:
-        walks = _start_walks(request, stack)
+        stack.enter_context(_without_garbage_collection())
+        walks = walks or stack.enter_context(
+            TreeWalks(request.specs, request.rules, request.walker)
+        )
         session = stack.enter_context(
             BackupSession.start(
                 store,
@@ -166,19 +174,16 @@ def back_up(
     )
 
 
-def _start_walks(request: BackupRequest, stack: ExitStack) -> dict[str, Iterable[list[Event]]]:
-    """The walk of every tree by its path; the first one begins before the store is opened."""
-    walks: dict[str, Iterable[list[Event]]] = {}
-    for spec in request.specs:
-        if spec.kind is not SpecKind.TREE:
-            continue
-        root = os.fsencode(spec.path)
-        if request.walker is Walker.PROCESS:
-            process = stack.enter_context(WalkProcess(root, request.rules))
-            walks[spec.name] = process.batches()
-        else:
-            walks[spec.name] = TreeWalk(root, request.rules).batches()
-    return walks
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Trees make millions of small tuples and no cycles; looking for cycles in them takes time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _Run:
@@ -189,7 +194,7 @@ class _Run:
         session: BackupSession,
         request: BackupRequest,
         progress: Progress,
-        walks: dict[str, Iterable[list[Event]]],
+        walks: TreeWalks,
     ) -> None:
         self.warnings: list[str] = []
         self._session = session
@@ -224,7 +229,7 @@ class _Run:
         source = TreeSource(
             name=spec.name,
             root=os.fsencode(spec.path),
-            events=self._walks[spec.name],
+            events=self._walks.events(spec),
             rules=request.rules,
         )
         if request.detection is ChangeDetection.LEGACY:
@@ -313,7 +318,12 @@ def _outcome(
 
 
 def preview(
-    store: Datastore, request: BackupRequest, progress: Progress, *, clock: Clock = SYSTEM_CLOCK
+    store: Datastore,
+    request: BackupRequest,
+    progress: Progress,
+    *,
+    walks: TreeWalks | None = None,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> BackupOutcome:
     """Walk and compare, read no content, store nothing (see back_up for errors)."""
     began_s = clock.monotonic_s()
@@ -325,7 +335,9 @@ def preview(
         base = BaseSnapshot(store, newest, store.manifest(newest), KnownChunks(), mode)
     archives = []
     with ExitStack() as stack:
-        walks = _start_walks(request, stack)
+        walks = walks or stack.enter_context(
+            TreeWalks(request.specs, request.rules, request.walker)
+        )
         for spec in request.specs:
             progress.phase(spec.name)
             tree = TreeSummary()
@@ -333,7 +345,7 @@ def preview(
                 source = TreeSource(
                     name=spec.name,
                     root=os.fsencode(spec.path),
-                    events=walks[spec.name],
+                    events=walks.events(spec),
                     rules=request.rules,
                 )
                 previous = None

@@ -5,8 +5,8 @@ import pytest
 from tests.harness.sessions import small_store
 from tests.harness.tree_compare import snapshot_of
 
+from holdfast.archive.change_detection import ChangeDetection
 from holdfast.archive.restore_rules import Overwrite
-from holdfast.archive.tree_backup import ChangeDetection
 from holdfast.archive.walk import WalkRules
 from holdfast.datastore.keys import EncryptionKey
 from holdfast.datastore.manifest import CryptMode
@@ -15,10 +15,11 @@ from holdfast.datastore.store import Datastore
 from holdfast.errors import KeyProblem, NotFound, NothingMatched, Refused
 from holdfast.host import gate
 from holdfast.ids import GroupId
-from holdfast.operations.backup import BackupOutcome, BackupRequest, Walker, back_up, preview
+from holdfast.operations.backup import BackupOutcome, BackupRequest, back_up, preview
 from holdfast.operations.backup_spec import parse_specs
 from holdfast.operations.progress import NullProgress
 from holdfast.operations.restore import Restored, RestoreRequest, restore
+from holdfast.operations.tree_walks import Walker
 
 GROUP = GroupId.parse("host/test")
 SMALL = SessionSettings(chunk_mean=64 * 1024)

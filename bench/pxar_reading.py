@@ -29,6 +29,9 @@ class Archive:
     def read_at(self, offset: int, length: int) -> bytes:
         return self.data[offset : offset + length]
 
+    def view_at(self, offset: int, length: int) -> memoryview:
+        return memoryview(self.data)[offset : offset + length]
+
     def pieces(self, start: int, end: int) -> Iterator[memoryview]:
         yield memoryview(self.data)[start:end]
 

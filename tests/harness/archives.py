@@ -41,6 +41,10 @@ class BytesReader:
         assert offset >= 0
         return self.data[offset : offset + length]
 
+    def view_at(self, offset: int, length: int) -> memoryview:
+        self.reads.append((offset, length))
+        return memoryview(self.data)[offset : offset + min(length, 1000)]
+
     def pieces(self, start: int, end: int) -> Iterator[memoryview]:
         self.reads.append((start, end - start))
         for at in range(start, end, 1000):

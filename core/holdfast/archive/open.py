@@ -117,9 +117,21 @@ class OpenSnapshot:
     """The archives of one snapshot; close it, or use it in a `with`."""
 
     def __init__(
-        self, store: Datastore, snapshot: SnapshotId, key: EncryptionKey | None = None
+        self,
+        store: Datastore,
+        snapshot: SnapshotId,
+        key: EncryptionKey | None = None,
+        *,
+        read_ahead: int = 0,
     ) -> None:
         """Read the manifest.
+
+        Args:
+            store: where it is.
+            snapshot: which.
+            key: for encrypted archives.
+            read_ahead: chunks of a payload stream to decode ahead when it is read in order; for
+                those who want all of it.
 
         Raises:
             NotFound: no such snapshot, or it is not finished.
@@ -132,6 +144,7 @@ class OpenSnapshot:
         self._key = key
         self._chunks = ChunkReader(ChunkStore(store.base), key)
         self._opened = ExitStack()
+        self._read_ahead = read_ahead
 
     def __enter__(self) -> Self:
         return self
@@ -207,7 +220,8 @@ class OpenSnapshot:
             raise DamagedData(
                 f"{file.filename} of {self.snapshot}", "it is not as long as the manifest says"
             )
-        return self._opened.enter_context(StreamReader(index, self._chunks))
+        reader = StreamReader(index, self._chunks, read_ahead=self._read_ahead)
+        return self._opened.enter_context(reader)
 
     def _check_key(self, file: FileEntry) -> None:
         if file.crypt_mode.value == "encrypt" and self._key is None:

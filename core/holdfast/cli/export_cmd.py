@@ -2,6 +2,7 @@
 
 import os
 from argparse import ArgumentParser, Namespace
+from typing import Final
 
 from holdfast.archive.open import OpenSnapshot
 from holdfast.cli import key_source, plain_text, selection
@@ -30,6 +31,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", help="a new file instead of stdout")
 
 
+_READ_AHEAD: Final = 3  # chunks; a tree is exported in the order it was stored
+
+
 class _Stdout:
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -50,7 +54,7 @@ def run(args: Namespace, console: Console) -> int:
         archive=args.archive, format=ExportFormat(args.format), path=os.fsencode(args.path)
     )
     with (
-        OpenSnapshot(store, snapshot, key_source.load_key(args)) as opened,
+        OpenSnapshot(store, snapshot, key_source.load_key(args), read_ahead=_READ_AHEAD) as opened,
         console.progress() as progress,
     ):
         if args.output is None:

@@ -112,8 +112,12 @@ class _WithHoles:
         except DamagedData:
             return b"".join(self._patched(offset, min(offset + length, self.size)))
 
-    def pieces(self, start: int, end: int) -> Iterator[memoryview]:
+    def view_at(self, offset: int, length: int) -> memoryview:
         """Contents, which nobody reads for a listing."""
+        return self._reader.view_at(offset, length)
+
+    def pieces(self, start: int, end: int) -> Iterator[memoryview]:
+        """The same."""
         return self._reader.pieces(start, end)
 
     def _patched(self, offset: int, stop: int) -> Iterator[bytes]:

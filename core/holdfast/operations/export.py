@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from holdfast.archive.export_tree import Output, find_top
 from holdfast.archive.open import ArchiveKind, OpenSnapshot
@@ -14,6 +15,9 @@ from holdfast.archive.zip_export import write_zip
 from holdfast.errors import BadRequest, Refused
 from holdfast.host import files
 from holdfast.operations.progress import Progress
+from holdfast.units import MIB
+
+_WRITE_BYTES: Final = 1 * MIB
 
 
 class ExportFormat(StrEnum):
@@ -46,15 +50,29 @@ class ExportOutcome:
 
 
 class _Counting:
+    """Joins the many small pieces of a tree before they go out, and counts."""
+
     def __init__(self, out: Output, progress: Progress) -> None:
         self._out = out
         self._progress = progress
+        self._parts: list[Buffer] = []
+        self._waiting = 0
         self.total = 0
 
     def write(self, data: Buffer) -> None:
-        self._out.write(data)
-        self.total += len(data)
-        self._progress.advance(bytes=len(data))
+        size = len(data)
+        self.total += size
+        self._waiting += size
+        self._parts.append(data)
+        if self._waiting >= _WRITE_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        parts, self._parts = self._parts, []
+        if parts:
+            self._out.write(parts[0] if len(parts) == 1 else b"".join(parts))
+            self._progress.advance(bytes=self._waiting)
+        self._waiting = 0
 
 
 def export(
@@ -81,6 +99,7 @@ def export(
         )
         for piece in pieces:
             counting.write(piece)
+        counting.flush()
         return ExportOutcome(entries=1, bytes_written=counting.total)
     if archive.kind is not ArchiveKind.TREE:
         raise BadRequest(f"{archive.name} is a {archive.kind}", hint="export it with --format raw")
@@ -88,6 +107,7 @@ def export(
     top = find_top(accessor, request.path)
     write = write_tar if request.format is ExportFormat.TAR else write_zip
     entries = write(accessor, top, counting, progress.warn)
+    counting.flush()
     return ExportOutcome(entries=entries, bytes_written=counting.total)
 
 

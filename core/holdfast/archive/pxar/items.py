@@ -51,6 +51,9 @@ class Source(Protocol):
     def read_at(self, offset: int, length: int) -> Buffer:
         """Exactly `length` bytes from `offset`."""
 
+    def view_at(self, offset: int, length: int) -> memoryview:
+        """From 1 to `length` bytes from `offset`, as many as are at hand."""
+
     def pieces(self, start: int, end: int) -> Iterator[memoryview]:
         """The bytes of a range in order, in pieces of any size."""
 

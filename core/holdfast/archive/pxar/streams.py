@@ -8,11 +8,15 @@ PAYLOAD_TAIL_MARKER (16); never read from front to back, only by reference
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from holdfast.archive.pxar import format as pxar
 from holdfast.archive.pxar.format import HEADER, HEADER_BYTES, NUMBER, Kind
 from holdfast.archive.pxar.items import Buffer, Entry, Source, Window
 from holdfast.errors import BadRequest, DamagedData
+from holdfast.units import MIB
+
+_DIRECT_BYTES_MAX: Final = 8 * MIB  # above, threads that decode ahead are worth starting
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +65,18 @@ class Content:
     def pieces(self, start: int = 0, end: int | None = None) -> Iterator[memoryview]:
         """The bytes of a range in order, read ahead."""
         stop = self.size if end is None else min(end, self.size)
-        if start >= stop:
-            return iter(())
-        return self._source.pieces(self._start + start, self._start + stop)
+        if stop - start > _DIRECT_BYTES_MAX:
+            return self._source.pieces(self._start + start, self._start + stop)
+        return self._views(start, stop)
+
+    def _views(self, position: int, stop: int) -> Iterator[memoryview]:
+        """Out of what the source has decoded already: the chunk of many small files, once."""
+        while position < stop:
+            view = self._source.view_at(self._start + position, stop - position)
+            if not len(view):
+                raise DamagedData("archive", "a content ends early")
+            yield view
+            position += len(view)
 
 
 class Payloads:

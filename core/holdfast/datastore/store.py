@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 from typing import Any, Final, Self
@@ -32,6 +32,7 @@ from holdfast.datastore.process_lock import StoreLock
 from holdfast.errors import (
     BadRequest,
     DamagedData,
+    HoldfastError,
     NotFound,
     Protected,
     ReadOnlyViolation,
@@ -42,6 +43,7 @@ from holdfast.host.locks import LockMode
 from holdfast.ids import NAMESPACE_DEPTH_MAX, GroupId, Namespace, SnapshotId, is_safe_id
 
 DEFAULT_OPTIONS: Final = StoreOptions()
+_GROUP_ATTEMPTS: Final = 100
 
 
 class Access(Enum):
@@ -436,14 +438,28 @@ class Datastore:
         """
         self.require_writable()
         self._check_directory(group.ns.path)
-        with files.explained(f"creating the group {group}"):
-            layout.make_directories(self.base, group.path, owner_ids=self.owner_ids)
-        with self.locks.group(group):
+        with self._group_made_and_locked(group):
             owner_path = self.path_of(group, layout.OWNER_NAME)
             if not os.path.lexists(owner_path) and not self.snapshots(group):
                 with files.explained(f"creating the group {group}"):
                     group_files.write_owner(self.base, group, owner, self.owner_ids)
             yield self.owner(group)
+
+    @contextmanager
+    def _group_made_and_locked(self, group: GroupId) -> Iterator[None]:
+        """A removal may take the directory away before it is locked: make it again."""
+        with ExitStack() as stack:
+            for is_last in (*(False,) * (_GROUP_ATTEMPTS - 1), True):
+                try:
+                    with files.explained(f"creating the group {group}"):
+                        layout.make_directories(self.base, group.path, owner_ids=self.owner_ids)
+                    stack.enter_context(self.locks.group(group))
+                    break
+                except HoldfastError as error:
+                    vanished = isinstance(error.__cause__, FileNotFoundError)
+                    if is_last or not (vanished or isinstance(error, NotFound)):
+                        raise
+            yield
 
     def make_snapshot_directory(self, snapshot: SnapshotId) -> None:
         """The empty directory of a new snapshot; the caller holds the group (Refused if there)."""

@@ -148,7 +148,7 @@ class Journal:
         ended = {str(entry.upid): entry for entry in islice(self._lists.ended(), limit)}
         views = [TaskView(entry.upid, entry.end) for entry in ended.values()]
         views += [self._view(upid) for upid in active if str(upid) not in ended]
-        return sorted(views, key=lambda view: (view.upid.start_s, view.upid.task_id), reverse=True)
+        return sorted(views, key=_age, reverse=True)
 
     def find(self, text: str) -> TaskView:
         """The task somebody means: its UPID, the start of it, `last`, or a process number.
@@ -266,6 +266,11 @@ class Journal:
             log.line(now_s, TaskEnd.failed(int(now_s), "stopped on request, at once").log_text)
             log.close()
         self.close_tasks()
+
+
+def _age(view: TaskView) -> tuple[int, int, int]:
+    """Order of starting; processes of one second by the tick they began in."""
+    return view.upid.start_s, view.upid.pstart, view.upid.task_id
 
 
 def make_directories(path: str) -> None:

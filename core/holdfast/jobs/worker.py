@@ -9,6 +9,7 @@ of its own does not help against that. Then the worker is started in a scope of 
 not part of the login.
 """
 
+import atexit
 import os
 import re
 import shutil
@@ -76,6 +77,14 @@ def start_detached(words: Sequence[str]) -> Started:
 def reap() -> None:
     """Take note of workers that have ended, so that a long-lived parent keeps no zombies."""
     _children[:] = [child for child in _children if child.poll() is None]
+
+
+@atexit.register
+def _let_go() -> None:
+    """Workers go on after this process; nobody is to wait for them, nor to be warned of it."""
+    for child in _children:
+        if child.returncode is None:
+            child.returncode = 0
 
 
 def announce(upid: Upid, log_fd: int) -> bool:

@@ -36,6 +36,9 @@ def _steps(page: Path) -> list[Step]:
                 exits = EXITS.search(line)
                 codes = exits[1].split(" or ") if exits else ["0"]
                 steps.append(Step(line[2:], "", frozenset(map(int, codes))))
+            elif line == ">" or line.startswith("> "):  # a command goes on, as in a shell
+                last = steps[-1]
+                steps[-1] = Step(f"{last.command}\n{line[2:]}", last.expected, last.codes)
             else:
                 last = steps[-1]
                 steps[-1] = Step(last.command, f"{last.expected}{line}\n", last.codes)

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.harness.places import quick_directory
 from tests.harness.small_store import UPID, SmallStore
@@ -36,6 +36,8 @@ ARCHIVE = "x.raw.didx"
 FIRST_S = 1_800_000_000
 SETTINGS = SessionSettings(workers=1)
 OLD, KEPT, OTHER = (letter * 4096 for letter in (b"o", b"k", b"x"))
+EVENTS = st.sampled_from(["turn", "remove", "both"])
+MOMENTS = st.integers(0, 16)
 HOLD_SHARED = """
 import fcntl, sys
 with open(sys.argv[1], "r+b") as lock_file:
@@ -77,6 +79,27 @@ class AtMoment:
 
     def warn(self, message: str) -> None:
         pass
+
+
+class AtListing:
+    """Does something right before the n-th directory is listed, by this thread."""
+
+    def __init__(self, events: dict[int, Callable[[], None]]) -> None:
+        self._events = events
+        self._count = 0
+        self._thread = threading.get_ident()
+
+    def hear(self, event: str) -> None:
+        if event != "os.scandir" or threading.get_ident() != self._thread:
+            return
+        happening = self._events.pop(self._count, None)
+        self._count += 1
+        if happening is not None:
+            happening()
+
+
+listeners: list[AtListing] = []  # at most one; an audit hook itself cannot be taken away again
+sys.addaudithook(lambda event, _args: listeners[0].hear(event) if listeners else None)
 
 
 @pytest.fixture
@@ -125,9 +148,13 @@ def remove_what_can_be(store: Datastore) -> None:
             store.remove_snapshot(snapshot)
 
 
-@settings(max_examples=40, deadline=None)
-@given(script=st.dictionaries(st.integers(0, 9), st.sampled_from(["turn", "remove", "both"])))
-def test_a_chunk_handed_from_snapshot_to_snapshot_is_never_lost(script: dict[int, str]) -> None:
+@settings(max_examples=60, deadline=None)
+@given(words=st.dictionaries(st.integers(0, 9), EVENTS), listings=st.dictionaries(MOMENTS, EVENTS))
+@example(words={}, listings=dict.fromkeys(range(2, 8), "both"))
+@example(words={1: "both", 2: "both"}, listings={})
+def test_a_chunk_handed_from_snapshot_to_snapshot_is_never_lost(
+    words: dict[int, str], listings: dict[int, str]
+) -> None:
     """Goal: chains of short backups and removals behind the walker's back cost nothing.
 
     Method: backups that only inherit are finished, begun and their bases removed at drawn moments.
@@ -145,14 +172,21 @@ def test_a_chunk_handed_from_snapshot_to_snapshot_is_never_lost(script: dict[int
 
         def event(kind: str) -> Callable[[], None]:
             def happen() -> None:
+                heard = listeners.copy()
+                listeners.clear()  # what happens here lists directories, too
                 if kind != "remove":
                     turn()
                 if kind != "turn":
                     remove_what_can_be(small.store)
+                listeners.extend(heard)
 
             return happen
 
-        outcome = collect(small.store, {word: event(kind) for word, kind in script.items()})
+        listeners.append(AtListing({at: event(kind) for at, kind in listings.items()}))
+        try:
+            outcome = collect(small.store, {word: event(kind) for word, kind in words.items()})
+        finally:
+            listeners.clear()
 
         running.pop().finish()
         assert outcome.missing_chunks == 0

@@ -8,10 +8,9 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
@@ -103,8 +102,9 @@ sys.addaudithook(lambda event, _args: listeners[0].hear(event) if listeners else
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> SmallStore:
-    return SmallStore(tmp_path / "store")
+def small() -> Iterator[SmallStore]:
+    with quick_directory() as place:
+        yield SmallStore(place / "store")
 
 
 def collect(store: Datastore, events: dict[int, Callable[[], None]] | None = None) -> GcOutcome:

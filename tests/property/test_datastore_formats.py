@@ -21,7 +21,11 @@ from holdfast.ids import BackupType, GroupId, SnapshotId
 KEYS = st.none() | st.binary(min_size=32, max_size=32).map(EncryptionKey)
 DIGESTS = st.binary(min_size=32, max_size=32)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(1 << 63), 1 << 64) | st.text(max_size=20),
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 63), 1 << 64)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=20),
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
     ),

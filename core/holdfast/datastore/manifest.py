@@ -11,6 +11,7 @@ sorted, no white space. Source: Proxmox Backup, manifest module. Story: docs/for
 
 import hmac
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -214,8 +215,11 @@ class Manifest:
         return text.encode()
 
     def encode(self) -> list[Buffer]:
-        """The parts of the `index.json.blob` file."""
-        return blob.encode(self.to_json())
+        """The parts of the `index.json.blob` file; BadRequest when nobody would read it back."""
+        text = self.to_json()
+        if len(text) > MANIFEST_BYTES_MAX:
+            raise BadRequest(f"a manifest of {len(text)} bytes is too large; shorten its notes")
+        return blob.encode(text)
 
     # Signature ------------------------------------------------------------------------------------
 
@@ -319,8 +323,12 @@ def _parse(text: bytes) -> Json:
     def refuse(name: str) -> NoReturn:
         _damaged(f"{name} is no number of JSON")
 
+    def finite(digits: str) -> float:
+        number = float(digits)
+        return number if math.isfinite(number) else refuse(digits[:20])
+
     try:
-        value = json.loads(text.decode(), parse_constant=refuse)
+        value = json.loads(text.decode(), parse_constant=refuse, parse_float=finite)
         if b"\\ud" in text or b"\\uD" in text:
             json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair
     except UnicodeError as error:

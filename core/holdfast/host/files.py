@@ -240,7 +240,7 @@ def make_directories(
     """Many new directories in `path`, each with exactly `mode`, as cheaply as can be (OSError).
 
     Changing mode and owner afterwards would write each inode three times, so they are made by their
-    owner's file system identity where that takes care of it, which only this thread assumes.
+    owner's file system identity, which only this thread assumes; `path` has to belong to them.
     """
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     needs_chmod = mode & _umask() != 0

@@ -131,6 +131,7 @@ HOSTILE = {
     "deep unprotected": _changed(unprotected={"a": json.loads("[" * 60 + "]" * 60)}),
     "half a surrogate": _changed(unprotected={"notes": "\ud800"}),
     "not a number": _changed(unprotected={"a": float("nan")}),
+    "infinite number": _changed(unprotected={"a": 12345}).replace("12345", "1e400"),
     "huge number": _changed().replace("1718000000", "1" * 5000),
     "late year": _changed(**{"backup-time": 10**15}),
     "negative time": _changed(**{"backup-time": -1}),
@@ -200,6 +201,13 @@ def test_verify_state_that_cannot_be_read_counts_as_none(state: Any) -> None:
 
     assert manifest.verify_state is None
     assert manifest.notes == ""
+
+
+def test_manifest_that_nobody_would_read_back_is_not_written() -> None:
+    manifest = _decoded(SIGNED["index_json_text"])
+
+    with pytest.raises(BadRequest, match="shorten its notes"):
+        replace(manifest, unprotected={"notes": "\x01" * (3 << 20)}).encode()
 
 
 def test_missing_optional_fields_take_their_defaults() -> None:

@@ -8,16 +8,16 @@ is in docs/algorithms/upload-pipeline.md); "touch" moves the access time that ga
 looks at:
 
     old is no regular file                      DamagedData
-    same length                                 touch                             duplicate
+    same length, begins and ends alike          touch                             duplicate
     old is empty                                replace                           new
     new encrypted, old plain                    DamagedData (a forged digest)
     both encrypted, uncompressed, lengths differ  DamagedData
-    new encrypted otherwise, or old is shorter  touch if its checksum holds       duplicate
+    old is longer, both plain                   replace                           new
+    otherwise                                   touch if its checksum holds       duplicate
                                                 replace if it does not            new
-    old is longer                               replace                           new
 
-The checksum of a shorter file is looked at because a machine that loses power may leave files cut
-short: taking one of those for the chunk would damage the new backup too.
+A machine that loses power may leave files that are cut short, or have their length but zeros for
+content. Taking one of those for the chunk would damage the new backup too, hence the looks inside.
 """
 
 import os
@@ -36,6 +36,9 @@ from holdfast.host.files import Buffer
 
 FILE_MODE: Final = 0o644
 DIRECTORY_MODE: Final = 0o750
+
+_MAGIC_BYTES: Final = 8
+_TAIL_BYTES: Final = 64
 
 
 class Guard(Protocol):
@@ -117,7 +120,7 @@ class ChunkStore:
         path = self.path(digest)
         try:
             with guard.shared(digest):
-                kept_bytes = self._kept(digest, path, size=size, kind=blob.kind_of(parts[0]))
+                kept_bytes = self._kept(digest, path, parts, size)
                 if kept_bytes:
                     files.touch_access_time(path)
                     return Inserted(duplicate=True, stored_bytes=kept_bytes)
@@ -126,7 +129,7 @@ class ChunkStore:
             raise files.as_holdfast_error(error, f"storing chunk {digest.hex()}") from error
         return Inserted(duplicate=False, stored_bytes=size)
 
-    def _kept(self, digest: bytes, path: str, *, size: int, kind: blob.BlobKind) -> int:
+    def _kept(self, digest: bytes, path: str, parts: Sequence[Buffer], size: int) -> int:
         """Length of the file that is there and stays, 0 when the new one is to be written."""
         try:
             info = os.lstat(path)
@@ -134,10 +137,11 @@ class ChunkStore:
             return 0
         if not stat.S_ISREG(info.st_mode):
             raise DamagedData(f"chunk {digest.hex()}", "its name is taken by something else")
-        if info.st_size in (0, size):
-            return info.st_size
-        if not kind.is_encrypted and info.st_size > size:
+        kind = blob.kind_of(parts[0])
+        if not info.st_size or (info.st_size > size and not kind.is_encrypted):
             return 0
+        if info.st_size == size and _looks_like(path, parts, size, kind):
+            return size
         return info.st_size if self._is_same_and_sound(digest, path, kind) else 0
 
     def _is_same_and_sound(self, digest: bytes, path: str, kind: blob.BlobKind) -> bool:
@@ -164,3 +168,22 @@ class ChunkStore:
             with suppress(FileExistsError):
                 files.make_directory(os.path.dirname(path), mode=DIRECTORY_MODE, owner=owner)
             files.replace_file(path, parts, mode=FILE_MODE, owner=owner, sync=sync)
+
+
+def _looks_like(path: str, parts: Sequence[Buffer], size: int, kind: blob.BlobKind) -> bool:
+    """Whether a file of the right length also begins and ends like the new form (OSError).
+
+    Encrypted forms of the same data differ in all but their first bytes, so of those the end only
+    has to be something.
+    """
+    head = bytes(parts[0][: blob.PLAIN_HEADER_BYTES])
+    tail = bytes(parts[-1][-_TAIL_BYTES:])
+    fd = files.open_read(path, extra_flags=os.O_NOFOLLOW)
+    try:
+        old_head = os.pread(fd, len(head), 0)
+        old_tail = os.pread(fd, len(tail), size - len(tail))
+    finally:
+        os.close(fd)
+    if kind.is_encrypted:
+        return old_head[:_MAGIC_BYTES] == head[:_MAGIC_BYTES] and any(old_tail)
+    return (old_head, old_tail) == (head, tail)

@@ -7,7 +7,8 @@ bounds memory: a producer that is ahead of the workers waits here.
 
 import mmap
 import threading
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Final
 
 from holdfast.units import MIB
@@ -21,10 +22,8 @@ class Segment:
     __slots__ = ("_lock", "_pool", "_users", "buffer", "view")
 
     def __init__(self, pool: "SegmentPool", size: int) -> None:
-        # pages of a mapping cost nothing until they are touched; a backup that reads little, such
-        # as one of an unchanged tree, touches few of a large segment
         is_large = size > _TOUCHED_AT_ONCE_MAX
-        self.buffer: Final = mmap.mmap(-1, size) if is_large else bytearray(size)
+        self.buffer: Final = _mapping(size) if is_large else bytearray(size)
         self.view: Final = memoryview(self.buffer)
         self._pool = pool
         self._users = 0
@@ -42,6 +41,17 @@ class Segment:
             is_free = not self._users
         if is_free:
             self._pool.put_back(self)
+
+
+def _mapping(size: int) -> mmap.mmap:
+    """Memory that costs nothing until it is touched, and then comes in large pages if it can.
+
+    A backup that reads little, such as one of an unchanged tree, touches little of a segment.
+    """
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # large pages may be turned off
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
 
 
 class SegmentPool:
@@ -71,3 +81,10 @@ class SegmentPool:
                 return None
             self._count += 1
         return Segment(self, self.segment_bytes)
+
+    def drop(self) -> None:
+        """Let go of the memory that nobody uses, now rather than when cycles are collected."""
+        with self._lock, suppress(Empty):
+            while True:
+                self._free.get_nowait()
+                self._count -= 1

@@ -144,6 +144,7 @@ class BackupSession:
         self._entries: list[FileEntry] = []
         self._writers: dict[str, StreamWriter | ImageWriter] = {}
         self._pools: dict[int, SegmentPool] = {}
+        self._image_pools: list[SegmentPool] = []
         self._blob_bytes = 0
         self._is_finished = False
         self._uploader: Uploader | None = None
@@ -194,6 +195,8 @@ class BackupSession:
         with self._held:
             if not self._is_finished:
                 self._abort(error)
+            for pool in (*self._pools.values(), *self._image_pools):
+                pool.drop()
 
     # What goes into the snapshot ---------------------------------------------------------------
 
@@ -221,11 +224,13 @@ class BackupSession:
         if not isinstance(base, FixedIndex) or base.chunk_bytes != CHUNK_BYTES:
             base = None
         count_max = self.settings.workers + _SPARE_IMAGE_BUFFERS
+        pool = SegmentPool(segment_bytes=CHUNK_BYTES, count_max=count_max)
+        self._image_pools.append(pool)
         writer = ImageWriter(
             size,
             FixedIndexWriter(path, size, CHUNK_BYTES, owner=self.store.owner_ids),
             self._workers,
-            SegmentPool(segment_bytes=CHUNK_BYTES, count_max=count_max),
+            pool,
             base=base,
             on_close=partial(self._closed, filename),
         )

@@ -259,4 +259,5 @@ class StreamWriter:
     def _retire_segment(self) -> None:
         if self._is_open:
             self._is_open = False
+            self._view = memoryview(b"")
             self._segment.release()

@@ -105,6 +105,35 @@ def test_a_file_cut_short_by_a_power_failure_is_written_anew(store: ChunkStore, 
     assert path.read_bytes() == encoded()
 
 
+@pytest.mark.parametrize("key", [None, KEY])
+@pytest.mark.parametrize("kept", [0, 44])
+def test_a_file_whose_content_a_power_failure_lost_is_written_anew(
+    store: ChunkStore, key: EncryptionKey | None, kept: int
+) -> None:
+    content = encoded(key=key)
+    path = file_of(store, content[:kept].ljust(len(content), b"\0"))
+
+    assert not insert(store, content).duplicate
+    assert path.read_bytes() == content
+
+
+def test_a_file_of_the_same_length_in_another_form_is_kept_if_it_is_sound(
+    store: ChunkStore,
+) -> None:
+    other = encoded(level=None)
+    path = file_of(store, other)
+
+    assert insert(store, other[:8] + b"????" + other[12:]).duplicate
+    assert was_touched(path)
+
+
+def test_an_encrypted_chunk_that_is_there_is_kept(store: ChunkStore) -> None:
+    path = file_of(store, encoded(key=KEY))
+
+    assert insert(store, encoded(key=KEY)).duplicate
+    assert was_touched(path)
+
+
 def test_an_encrypted_chunk_never_takes_a_plain_one_for_itself(store: ChunkStore) -> None:
     file_of(store, encoded())
 

@@ -122,8 +122,7 @@ def parser_of(command: Command, name: str | None = None) -> Parser:
         allow_abbrev=False,
     )
     command.load().add_arguments(parser)
-    if journaled.is_long(command.name):
-        journaled.add_arguments(parser)
+    journaled.add_arguments(parser, command.name)
     add_global_options(parser)
     return parser
 

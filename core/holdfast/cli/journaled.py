@@ -7,7 +7,7 @@ end in the archive list, without knowing of it. Nothing is entered for a dry run
 
 import os
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -36,17 +36,38 @@ WORKER_TYPES: Final = {
     "gc": "garbage_collection",
     "prune": "prune",
     "sync": "sync",
+    "vm backup": "backup",
+    "vm restore": "reader",
+    "pg backup": "backup",
+    "pg restore": "reader",
 }
 _TARGETS: Final = ("snapshot", "group", "target_name", "selection", "what")
 _ENDS: Final = {20: "damaged data was found", 15: "nothing matched", 11: "a lock is held"}
 
 
-def is_long(command_name: str) -> bool:
+def full_name(command_name: str, args: Namespace) -> str:
+    """The command with its verb, such as `vm backup`."""
+    verb = getattr(args, "verb", None)
+    return f"{command_name} {verb}" if verb else command_name
+
+
+def is_long(name: str) -> bool:
     """Whether a command's work belongs into the journal."""
-    return command_name in WORKER_TYPES
+    return name in WORKER_TYPES
 
 
-def add_arguments(parser: ArgumentParser) -> None:
+def add_arguments(parser: ArgumentParser, command_name: str) -> None:
+    """Options of a long command, or of those of its verbs that are long."""
+    if is_long(command_name):
+        _add_options(parser)
+    for action in parser._actions:  # noqa: SLF001  # argparse has no public way to its verbs
+        if isinstance(action, _SubParsersAction):
+            for verb, verb_parser in action.choices.items():
+                if is_long(f"{command_name} {verb}"):
+                    _add_options(verb_parser)
+
+
+def _add_options(parser: ArgumentParser) -> None:
     """Options of every long command."""
     from holdfast.host.priority import IoClass
 
@@ -225,6 +246,8 @@ def task_name(name: str, args: Namespace, store_name: str) -> tuple[str, str]:
         backup_type = getattr(args, "type", None) or "host"
         backup_id = getattr(args, "id", None) or process.node_name()
         return worker_type, f"{store_name}:{backup_type}/{backup_id}"
+    if name == "vm backup":
+        return worker_type, f"{store_name}:vm/{args.name}"
     if target is None:
         return ("prunejob" if name == "prune" else worker_type), store_name
     if name == "verify":

@@ -78,9 +78,10 @@ def _dispatch(words: list[str]) -> int:
     signals.install()
     args = arguments.parse(parser, [*before, *rest])
     console = Console(args)
-    if journaled.is_long(command.name):
+    full_name = journaled.full_name(command.name, args)
+    if journaled.is_long(full_name):
         again = [*before, command.name, *rest]
-        code = journaled.run(command.name, command.load(), args, console, again)
+        code = journaled.run(full_name, command.load(), args, console, again)
     else:
         code = command.load().run(args, console)
     console.flush()

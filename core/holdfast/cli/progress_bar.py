@@ -104,6 +104,10 @@ class ConsoleProgress:
         if self._journal is not None:
             self._journal.item(name)
 
+    def watch_new_bytes(self, count: Callable[[], int]) -> None:
+        if self._journal is not None:
+            self._journal.watch_new_bytes(count)
+
     def warn(self, message: str) -> None:
         with self._lock:
             self.warnings.append(message)

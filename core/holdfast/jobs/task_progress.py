@@ -41,18 +41,22 @@ class TaskProgress:
         self._estimate = TwoStreamEstimate()
         self._record = ProgressRecord()
         self._items = self._bytes = self._new = 0
+        self._new_before = 0
+        self._new_so_far: Callable[[], int] | None = None
         self._item = ""
         self._phase_began_s = steady_clock()
         self._due_s = 0.0
         self._publish()
 
     def throttle(self, *, reading: Throttle | None, writing: Throttle | None) -> None:
-        """From now on `advance` waits for `reading`, `stored` for `writing`."""
+        """From now on `advance` waits for `reading`, and for `writing` for what was new."""
         self._reading, self._writing = reading, writing
 
     def phase(self, name: str) -> None:
         with self._lock:
+            self._look_at_new()
             self._say_phase()
+            self._new_before += self._new
             self._record = ProgressRecord(phase=name)
             self._items = self._bytes = self._new = 0
             self._item = ""
@@ -71,20 +75,29 @@ class TaskProgress:
             )
 
     def advance(self, items: int = 0, bytes: int = 0) -> None:  # noqa: A002
+        added_new = 0
         with self._lock:
             self._items += items
             self._bytes += bytes
             if self._steady() >= self._due_s:
-                self._publish()
+                added_new = self._publish()
         if bytes and self._reading is not None:
             self._reading.take(bytes)
+        if added_new and self._writing is not None:
+            self._writing.take(added_new)
 
-    def stored(self, new_bytes: int) -> None:
-        """Of what was advanced over, so many bytes were not in the store yet."""
+    def watch_new_bytes(self, count: Callable[[], int]) -> None:
+        """Of what is advanced over, `count` bytes in all were not in the store yet."""
         with self._lock:
-            self._new += new_bytes
-        if new_bytes and self._writing is not None:
-            self._writing.take(new_bytes)
+            self._new_so_far, self._new_before = count, 0
+
+    def _look_at_new(self) -> int:
+        """Ask how much is new by now; the bytes since the last time."""
+        if self._new_so_far is None:
+            return 0
+        before = self._new
+        self._new = max(before, self._new_so_far() - self._new_before)
+        return self._new - before
 
     def item(self, name: str) -> None:
         self._item = name
@@ -104,12 +117,16 @@ class TaskProgress:
     def close(self) -> None:
         """The work is over; say what the last phase came to."""
         with self._lock:
+            self._look_at_new()
+            self._new_so_far = None
             self._say_phase()
             self._items = self._bytes = self._new = 0
             self._due_s = float("inf")
 
-    def _publish(self) -> None:
+    def _publish(self) -> int:
+        """Write the file; the bytes that turned out to be new since the last time."""
         now_s = self._steady()
+        added_new = self._look_at_new()
         counts_bytes = bool(self._bytes or self._record.total_bytes)
         done = self._bytes if counts_bytes else self._items
         self._estimate.sample(now_s, done, self._new if counts_bytes else 0)
@@ -128,6 +145,7 @@ class TaskProgress:
         self._due_s = now_s + PUBLISH_S_MIN
         with suppress(OSError):  # progress nobody can see must not stop the work
             progress_record.write(self._task.progress_path, self._record)
+        return added_new
 
     def _say_phase(self) -> None:
         if not (self._items or self._bytes):

@@ -32,7 +32,7 @@ from holdfast.host import files
 from holdfast.host.clock import SYSTEM_CLOCK, Clock
 from holdfast.ids import GroupId, SnapshotId
 from holdfast.operations.backup_spec import BLOB_BYTES_MAX, Spec, SpecKind
-from holdfast.operations.progress import Progress
+from holdfast.operations.progress import NewBytesProgress, Progress
 from holdfast.operations.tree_walks import TreeWalks, Walker
 
 
@@ -147,6 +147,8 @@ def back_up(
                 clock=clock,
             )
         )
+        if isinstance(progress, NewBytesProgress):
+            progress.watch_new_bytes(lambda: session.stats.size)
         run = _Run(session, request, progress, walks)
         if session.base_dropped_reason is not None:
             run.warn(session.base_dropped_reason)

@@ -4,7 +4,8 @@ An operation calls these from any thread, often: each call must stay cheap. What
 and where is the listener's affair (a terminal, a task's journal, a test).
 """
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 
 class Progress(Protocol):
@@ -28,6 +29,15 @@ class Progress(Protocol):
 
     def warn(self, message: str) -> None:
         """Something was skipped; the work goes on and ends with exit code 3."""
+        ...
+
+
+@runtime_checkable
+class NewBytesProgress(Protocol):
+    """A Progress that also wants to know how much of what was read the store did not have."""
+
+    def watch_new_bytes(self, count: Callable[[], int]) -> None:
+        """`count` gives the new bytes so far, of this whole run; cheap, from any thread."""
         ...
 
 

@@ -154,6 +154,7 @@ def test_a_command_inside_a_task_belongs_to_that_task(args: Namespace) -> None:
             {"snapshot": "vm/100/2026-11-21T06:00:00Z"},
             ("verify_snapshot", "s1:ns/a/ns/b/vm/100/6B013360"),
         ),
+        ("vm backup", {"name": "db"}, ("backup", "s1:vm/db")),
         ("prune", {}, ("prunejob", "s1")),
         ("prune", {"group": "host/a"}, ("prune", "s1:a/b:host/a")),
         ("restore", {"snapshot": "host/a/latest"}, ("reader", "s1:host/a/latest")),

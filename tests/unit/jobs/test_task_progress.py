@@ -29,7 +29,7 @@ def test_amounts_phase_and_item_can_be_read_while_the_task_runs(tmp_path: Path) 
         progress.phase("files")
         progress.total(items=10, bytes=100 * MIB)
         clock.now += 1
-        progress.stored(MIB)
+        progress.watch_new_bytes(lambda: MIB)
         progress.item("etc/passwd")
         progress.advance(items=1, bytes=4 * MIB)
         clock.now += 1
@@ -60,6 +60,54 @@ def test_a_million_reports_in_one_second_are_few_writes(tmp_path: Path) -> None:
         assert record is not None
         assert record.done_items > 15_000
     assert len(inodes) <= 6
+
+
+def test_new_bytes_count_from_the_beginning_of_each_phase(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path))
+    clock = SteadyClock()
+    new = [0]
+    with journal.start("backup", "s") as task:
+        progress = TaskProgress(task, steady_clock=clock)
+        progress.watch_new_bytes(lambda: new[0])
+        progress.phase("one")
+        new[0] = 3 * MIB
+        progress.advance(bytes=8 * MIB)
+        progress.phase("two")
+        new[0] = 4 * MIB
+        clock.now += 1
+        progress.advance(bytes=4 * MIB)
+        record = journal.find(str(task.upid)).progress
+        assert record is not None
+        assert (record.phase, record.new_bytes, record.dedup_share) == ("two", MIB, 0.75)
+        progress.close()
+
+    log = Path(journal.log_path(task.upid)).read_text()
+    assert ": one: 8.0 MiB, 3.0 MiB new in " in log
+    assert ": two: 4.0 MiB, 1.0 MiB new in " in log
+
+
+class Waits:
+    """A throttle that notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+
+    def take(self, amount: int) -> None:
+        self.taken.append(amount)
+
+
+def test_reading_and_writing_are_slowed_by_what_they_did(tmp_path: Path) -> None:
+    clock = SteadyClock()
+    reading, writing = Waits(), Waits()
+    with Journal(str(tmp_path)).start("backup", "s") as task:
+        progress = TaskProgress(task, steady_clock=clock)
+        progress.throttle(reading=reading, writing=writing)
+        progress.watch_new_bytes(lambda: 70)
+        clock.now += 1
+        progress.advance(bytes=100)
+        progress.advance(items=1)
+
+    assert (reading.taken, writing.taken) == ([100], [70])
 
 
 def test_a_hostile_progress_file_is_no_progress_and_no_crash(tmp_path: Path) -> None:

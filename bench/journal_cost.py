@@ -1,0 +1,60 @@
+"""What does it cost to be a task? The same backup with and without the journal.
+
+Corpus: FILES random files of 64 KiB and one of 256 MiB, seed 7. Each round backs up into a fresh
+group, so everything is read, hashed and found known or written. Order alternates to share drift.
+Usage: python -m bench.journal_cost DIRECTORY [ROUNDS]
+"""
+
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+FILES = 2000
+
+
+def main(directory: Path, rounds: int) -> None:
+    source = directory / "source"
+    source.mkdir(parents=True)
+    dice = random.Random(7)
+    for number in range(FILES):
+        (source / f"f{number}").write_bytes(dice.randbytes(65536))
+    (source / "big").write_bytes(dice.randbytes(256 << 20))
+    environment = os.environ | {
+        "HOLDFAST_CONFIG": str(directory / "config.toml"),
+        "HOLDFAST_STATE_DIR": str(directory / "state"),
+    }
+    blocked = directory / "no-state"
+    blocked.write_text("a file where a state directory would be: no journal")
+
+    def run(*words: str) -> float:
+        began = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "holdfast", "-q", *words], env=environment, check=True
+        )
+        return time.perf_counter() - began
+
+    run("init", str(directory / "store"))
+    run("backup", f"s.pxar:{source}", "--id", "warm")
+    spans: dict[str, list[float]] = {"journal": [], "none": []}
+    for number in range(rounds):
+        for kind in ("journal", "none") if number % 2 else ("none", "journal"):
+            extra = [] if kind == "journal" else ["--state-dir", str(blocked)]
+            words = ["backup", f"s.pxar:{source}", "--id", f"{kind}{number}", *extra]
+            spans[kind].append(run(*words))
+    result = {
+        kind: {
+            "median_s": round(statistics.median(values), 3),
+            "spread_s": round(max(values) - min(values), 3),
+        }
+        for kind, values in spans.items()
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 5)

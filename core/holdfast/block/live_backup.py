@@ -292,6 +292,10 @@ class LiveBackup:
             else:
                 self._writer.put_zero(number)
 
+    def close_writer(self) -> None:
+        """Wait until every chunk is stored and the index has its name (HoldfastError)."""
+        self._writer.close()
+
     def finish(self) -> None:
         """The snapshot is published: the bitmap begins anew at this run's moment."""
         self._thread.shutdown(wait=True)

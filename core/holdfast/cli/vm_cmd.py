@@ -1,5 +1,6 @@
 """`holdfast vm`: back up running QEMU machines."""
 
+import os
 from argparse import ArgumentParser, Namespace
 
 from holdfast.block.image_restore import Target, restore_image
@@ -121,7 +122,7 @@ def _backup(args: Namespace, console: Console) -> int:
         name=args.name,
         ns=selection.namespace(args),
         settings=_settings(args),
-        fleecing_dir=args.fleecing_dir,
+        fleecing_dir=os.path.abspath(args.fleecing_dir) if args.fleecing_dir else "",
         notes=args.comment,
     )
     with journaled.in_journal(args, console, "backup", f"vm/{args.name}"):

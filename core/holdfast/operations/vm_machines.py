@@ -37,6 +37,8 @@ def add_machine(records: VmRecords, record: VmRecord) -> MachineView:
     if record.name in records.names():
         raise BadRequest(f"a machine is called {record.name} already")
     record.qmp = os.path.abspath(record.qmp)
+    record.agent = os.path.abspath(record.agent) if record.agent else ""
+    record.config = os.path.abspath(record.config) if record.config else ""
     records.save(record)
     return look(record)
 

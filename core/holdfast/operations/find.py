@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from holdfast.archive.open import Archive, ArchiveKind, OpenSnapshot, Tree
 from holdfast.archive.patterns import Match, Pattern, normalized
+from holdfast.archive.pxar.accessor import Accessor
 from holdfast.archive.pxar.format import Kind, Stat
 from holdfast.archive.pxar.items import Entry
 from holdfast.datastore.keys import EncryptionKey
@@ -165,18 +166,17 @@ class _Search:
             if not self._pattern.dirs_only or top.kind is Kind.DIRECTORY:
                 yield self._top, top
             return
-        opened = [(self._top, top, self._depth)]
-        while opened:
-            here, directory, levels = opened.pop()
-            if directory.kind is not Kind.DIRECTORY:
-                continue
-            for entry in accessor.children(directory):
-                path = here + b"/" + entry.name if here else entry.name
-                is_dir = entry.kind is Kind.DIRECTORY
-                if self._pattern.matches(b"/" + path, is_dir=is_dir):
-                    yield path, entry
-                if is_dir and levels > 1:
-                    opened.append((path, entry, levels - 1))
+        if self._depth is None:
+            entries: Iterator[tuple[bytes, Entry]] = (
+                (step.path, step.entry)
+                for step in accessor.walk(top, self._top)
+                if not step.leaving and step.path != self._top
+            )
+        else:
+            entries = _some_levels(accessor, top, self._top, self._depth)
+        for path, entry in entries:
+            if self._pattern.matches(b"/" + path, is_dir=entry.kind is Kind.DIRECTORY):
+                yield path, entry
 
     def _match(self, tree: Tree, path: bytes, entry: Entry) -> _Match:
         if entry.kind is Kind.HARDLINK:
@@ -203,11 +203,25 @@ class _Search:
         return known
 
 
-def _start_of(pattern: bytes) -> tuple[bytes, int]:
-    """Where a pattern can match first: a directory, and how many levels below it."""
-    everything = 1 << 30
+def _some_levels(
+    accessor: Accessor, top: Entry, path: bytes, depth: int
+) -> Iterator[tuple[bytes, Entry]]:
+    opened = [(path, top, depth)]
+    while opened:
+        here, directory, levels = opened.pop()
+        if directory.kind is not Kind.DIRECTORY:
+            continue
+        for entry in accessor.children(directory):
+            below = here + b"/" + entry.name if here else entry.name
+            yield below, entry
+            if levels > 1:
+                opened.append((below, entry, levels - 1))
+
+
+def _start_of(pattern: bytes) -> tuple[bytes, int | None]:
+    """Where a pattern can match first: a directory, and how many levels below it (None: all)."""
     if not pattern.startswith(b"/"):
-        return b"", everything
+        return b"", None
     parts = pattern.strip(b"/").split(b"/")
     if not any(_SPECIAL & set(part) for part in parts):
         return b"/".join(parts), 1
@@ -216,4 +230,4 @@ def _start_of(pattern: bytes) -> tuple[bytes, int]:
         plain += 1
     rest = parts[plain:]
     deep = any(b"**" in part or b"[" in part for part in rest)  # a class may hold a slash
-    return b"/".join(parts[:plain]), everything if deep else len(rest)
+    return b"/".join(parts[:plain]), None if deep else len(rest)

@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 from holdfast.archive.pxar import format as pxar
-from holdfast.archive.pxar.decoder import PATH_BYTES_MAX
+from holdfast.archive.pxar.decoder import steps_below
 from holdfast.archive.pxar.format import HEADER_BYTES, ROW, ROW_BYTES, Kind, siphash
 from holdfast.archive.pxar.items import Entry, Source, Step, Window, read_child, read_root
 from holdfast.archive.pxar.streams import Content, Payloads, read_opening
@@ -27,6 +27,7 @@ _ROWS_AT_ONCE: Final = 1024
 class _Table(NamedTuple):
     start: int  # of GOODBYE
     rows: int
+    end: int  # of the directory
 
 
 class Accessor:
@@ -47,6 +48,9 @@ class Accessor:
         opening = read_opening(self._window)
         self.is_split = opening.is_split
         self.prelude = opening.prelude
+        if not self.is_split:
+            self._window.read_little()
+            self._tables.read_little()
         self._payloads = Payloads(meta, payload, is_split=opening.is_split, what=what)
         root = read_root(self._window, opening.root_start, is_split=opening.is_split)
         self.root: Entry = root._replace(end=self._window.size)
@@ -72,7 +76,7 @@ class Accessor:
             start = table.start - distance
             if start < position:
                 raise window.damaged(start, "entries of a directory overlap")
-            entry = read_child(window, start, directory.end, is_split=is_split)
+            entry = read_child(window, start, table.end, is_split=is_split)
             if entry.kind is Kind.DIRECTORY:
                 entry = self._bounded(entry, start + size, table.start)
             position = entry.end
@@ -119,30 +123,19 @@ class Accessor:
         return entry
 
     def walk(self, top: Entry | None = None, path: bytes = b"") -> Iterator[Step]:
-        """`top` (or the root) and all below, by name, each directory when entered and when left.
+        """`top` (or the root) and all below, each directory when entered and when left.
+
+        Entries come as they were written, almost always by name: so every part of the archive is
+        read once, which is what counts when contents stand between them.
 
         Args:
             top: where to begin.
             path: what the paths of the steps begin with, the path of `top`.
         """
         first = self.root if top is None else top
-        yield Step(path, first)
-        if first.kind is not Kind.DIRECTORY:
-            return
-        opened = [(path, first, iter(self.children(first)))]
-        while opened:
-            here, directory, entries = opened[-1]
-            entry = next(entries, None)
-            if entry is None:
-                opened.pop()
-                yield Step(here, directory, leaving=True)
-                continue
-            below = here + b"/" + entry.name if here else entry.name
-            if len(below) > PATH_BYTES_MAX:
-                raise self._window.damaged(entry.start, "directories are nested too deep")
-            yield Step(below, entry)
-            if entry.kind is Kind.DIRECTORY:
-                opened.append((below, entry, iter(self.children(entry))))
+        if first.kind is Kind.DIRECTORY:
+            return steps_below(self._window, first, path, is_split=self.is_split)
+        return iter((Step(path, first),))
 
     def resolve_hardlink(self, link: Entry) -> Entry:
         """The regular file a hard link is another name of.
@@ -168,6 +161,9 @@ class Accessor:
         end = directory.end
         if directory.kind is not Kind.DIRECTORY:
             raise BadRequest(f"only a directory has entries, this is a {directory.kind}")
+        if end < 0:  # met on a walk, which does not know yet where it ends
+            *_steps, last = steps_below(window, directory, b"", is_split=self.is_split)
+            end = last.entry.end
         if end - ROW_BYTES < directory.body:
             raise window.damaged(directory.start, "a directory without room for its table")
         data, index = window.at(end - ROW_BYTES, ROW_BYTES)
@@ -183,7 +179,7 @@ class Accessor:
             raise window.damaged(start, "a directory's table is malformed")
         if rows * _CHILD_BYTES_MIN > start - directory.body:
             raise window.damaged(start, "a directory's table has more rows than there are entries")
-        return _Table(start, rows)
+        return _Table(start, rows, end)
 
     def _row(self, table: _Table, slot: int) -> tuple[int, int, int]:
         data, index = self._tables.at(table.start + HEADER_BYTES + ROW_BYTES * slot, ROW_BYTES)
@@ -207,7 +203,7 @@ class Accessor:
         start = table.start - distance
         if start < directory.body:
             raise self._window.damaged(table.start, "a directory's table leads out of it")
-        entry = read_child(self._window, start, directory.end, is_split=self.is_split)
+        entry = read_child(self._window, start, table.end, is_split=self.is_split)
         if entry.kind is Kind.DIRECTORY:
             return self._bounded(entry, start + size, table.start)
         if entry.end > table.start:

@@ -56,10 +56,11 @@ class Decoder:
         self._root_start = opening.root_start
         self.is_split = opening.is_split
         self.prelude = opening.prelude
+        if not self.is_split:
+            self._window.read_little()
         self._payloads = Payloads(meta, payload, is_split=opening.is_split, what=what)
         self._payloads.check_markers()
         self._references = references
-        self._last_reference = 0
 
     def content(self, entry: Entry) -> Content:
         """See Payloads.content."""
@@ -67,52 +68,67 @@ class Decoder:
 
     def steps(self) -> Iterator[Step]:
         """All entries in archive order, the root first and last (DamagedData)."""
-        window = self._window
-        root = read_root(window, self._root_start, is_split=self.is_split)
-        self._last_reference = 0
-        opened = [_Open(b"", root)]
-        position = root.body
-        yield Step(b"", root)
-        while opened:
-            here = opened[-1]
-            kind, size = window.header_at(position, window.size)
-            if kind == pxar.GOODBYE:
-                self._check_goodbye(here, position, size)
-                position += size
-                opened.pop()
-                yield Step(here.path, here.entry._replace(end=position), leaving=True)
-                continue
-            entry = read_child(window, position, window.size, is_split=self.is_split)
-            here.children += 1
-            path = here.path + b"/" + entry.name if here.path else entry.name
-            if len(path) > PATH_BYTES_MAX:
-                raise window.damaged(position, "directories are nested too deep")
-            if entry.kind is Kind.DIRECTORY:
-                opened.append(_Open(path, entry))
-                position = entry.body
-            else:
-                if entry.kind is Kind.FILE:
-                    self._check_reference(entry)
-                position = entry.end
-            yield Step(path, entry)
+        root = read_root(self._window, self._root_start, is_split=self.is_split)
+        last = 0
+        for step in steps_below(self._window, root, b"", is_split=self.is_split):
+            entry = step.entry
+            if (
+                entry.kind is Kind.FILE
+                and self.is_split
+                and self._references is References.ASCENDING
+            ):
+                if entry.payload <= last:
+                    raise self._window.damaged(entry.start, "references to contents run backwards")
+                last = entry.payload
+            yield step
 
-    def _check_reference(self, entry: Entry) -> None:
-        if not self.is_split or self._references is References.ANY:
-            return
-        if entry.payload <= self._last_reference:
-            raise self._window.damaged(entry.start, "references to contents run backwards")
-        self._last_reference = entry.payload
 
-    def _check_goodbye(self, here: _Open, position: int, size: int) -> None:
-        window = self._window
-        if size != HEADER_BYTES + ROW_BYTES * (here.children + 1):
-            raise window.damaged(position, "a directory's table does not fit its entries")
-        data, index = window.at(position + size - ROW_BYTES, ROW_BYTES)
-        marker, distance, table_bytes = ROW.unpack_from(data, index)
-        starts = {here.entry.entry_start} if here.entry.name else {0, here.entry.entry_start}
-        if (
-            marker != pxar.GOODBYE_TAIL_MARKER
-            or table_bytes != size
-            or position - distance not in starts
-        ):
-            raise window.damaged(position, "a directory's table does not end as it should")
+def steps_below(window: Window, top: Entry, path: bytes, *, is_split: bool) -> Iterator[Step]:
+    """A directory and everything below it in archive order, each directory met twice.
+
+    Args:
+        window: over the stream of entries.
+        top: the directory.
+        path: of `top`; what the paths of the steps begin with.
+        is_split: version 2.
+
+    Raises:
+        DamagedData: an entry or the end of a table is not what it should be.
+    """
+    opened = [_Open(path, top)]
+    position = top.body
+    yield Step(path, top)
+    while opened:
+        here = opened[-1]
+        kind, size = window.header_at(position, window.size)
+        if kind == pxar.GOODBYE:
+            _check_goodbye(window, here, position, size)
+            position += size
+            opened.pop()
+            yield Step(here.path, here.entry._replace(end=position), leaving=True)
+            continue
+        entry = read_child(window, position, window.size, is_split=is_split)
+        here.children += 1
+        below = here.path + b"/" + entry.name if here.path else entry.name
+        if len(below) > PATH_BYTES_MAX:
+            raise window.damaged(position, "directories are nested too deep")
+        if entry.kind is Kind.DIRECTORY:
+            opened.append(_Open(below, entry))
+            position = entry.body
+        else:
+            position = entry.end
+        yield Step(below, entry)
+
+
+def _check_goodbye(window: Window, here: _Open, position: int, size: int) -> None:
+    if size != HEADER_BYTES + ROW_BYTES * (here.children + 1):
+        raise window.damaged(position, "a directory's table does not fit its entries")
+    data, index = window.at(position + size - ROW_BYTES, ROW_BYTES)
+    marker, distance, table_bytes = ROW.unpack_from(data, index)
+    starts = {here.entry.entry_start} if here.entry.name else {0, here.entry.entry_start}
+    if (
+        marker != pxar.GOODBYE_TAIL_MARKER
+        or table_bytes != size
+        or position - distance not in starts
+    ):
+        raise window.damaged(position, "a directory's table does not end as it should")

@@ -35,6 +35,7 @@ Buffer = bytes | bytearray | memoryview
 
 ATTRIBUTE_BYTES_MAX: Final = 64 * MIB  # of one entry, in sum; ours
 _BLOCK_BYTES: Final = 32 * KIB
+_LITTLE_BLOCK_BYTES: Final = 2 * KIB
 _U32_MAX: Final = (1 << 32) - 1
 _NS_PER_S: Final = 1_000_000_000
 _NAME_ITEM_BYTES: Final = HEADER_BYTES + 256  # of names as the usual file systems allow them
@@ -94,6 +95,11 @@ class Window:
         self._start = 0
         self._stop = 0
         self._data: Buffer = b""
+        self._block_bytes = _BLOCK_BYTES
+
+    def read_little(self) -> None:
+        """Contents stand between the entries: what follows an entry is of no use."""
+        self._block_bytes = _LITTLE_BLOCK_BYTES
 
     def at(self, offset: int, length: int) -> tuple[Buffer, int]:
         """A buffer and the index in it where `length` bytes from `offset` begin."""
@@ -102,7 +108,7 @@ class Window:
             return self._data, index
         if offset < 0 or offset + length > self.size:
             raise self.damaged(offset, "an item reaches beyond the end")
-        wanted = max(length, min(_BLOCK_BYTES, self.size - offset))
+        wanted = max(length, min(self._block_bytes, self.size - offset))
         data = self._source.read_at(offset, wanted)
         if len(data) != wanted:
             raise self.damaged(offset, "it ends early")

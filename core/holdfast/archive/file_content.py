@@ -10,7 +10,7 @@ import enum
 import errno
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from holdfast.archive.pxar import format as pxar
@@ -34,6 +34,9 @@ class ByteSink(Protocol):
     def commit(self, count: int, /) -> None: ...
 
     def write(self, data: bytes | bytearray | memoryview, /) -> object: ...
+
+
+CopiedBytes = Callable[[int], None]
 
 
 class Copied(enum.Enum):
@@ -61,8 +64,18 @@ class UnreadableContent(Exception):
         self.missing = missing
 
 
-def copy_record(fd: int, size: int, sink: ByteSink, *, path: bytes, prefix: bytes = b"") -> Copied:
+def copy_record(
+    fd: int, size: int, sink: ByteSink, *, path: bytes, copied: CopiedBytes, prefix: bytes = b""
+) -> Copied:
     """Write `prefix` and a PAYLOAD record of `size` content bytes read from `fd` at its start.
+
+    Args:
+        fd: open at its start.
+        size: what the record announces and will hold.
+        sink: where to.
+        path: for the fault gate.
+        copied: told of content as it goes.
+        prefix: bytes that belong before the record and only stand there if it does.
 
     Raises:
         UnreadableContent: reading failed; nothing was written if its `missing` is negative.
@@ -71,7 +84,7 @@ def copy_record(fd: int, size: int, sink: ByteSink, *, path: bytes, prefix: byte
     need = skip + size
     room = sink.room()
     if need >= len(room):
-        return _copy_large(fd, size, sink, path, prefix)
+        return _copy_large(fd, size, sink, path=path, prefix=prefix, copied=copied)
     try:
         if gate.active is not None:
             gate.active("read", path)
@@ -83,6 +96,7 @@ def copy_record(fd: int, size: int, sink: ByteSink, *, path: bytes, prefix: byte
     if prefix:
         room[: len(prefix)] = prefix
     _HEADER.pack_into(room, len(prefix), pxar.PAYLOAD, size + HEADER_BYTES)
+    copied(size)
     if got == size:
         sink.commit(need)
         return Copied.WHOLE
@@ -92,9 +106,11 @@ def copy_record(fd: int, size: int, sink: ByteSink, *, path: bytes, prefix: byte
     return Copied.GREW if got > size else Copied.SHRANK
 
 
-def _copy_large(fd: int, size: int, sink: ByteSink, path: bytes, prefix: bytes) -> Copied:
+def _copy_large(
+    fd: int, size: int, sink: ByteSink, *, path: bytes, prefix: bytes, copied: CopiedBytes
+) -> Copied:
     missing = NOTHING_WRITTEN
-    copied = Copied.WHOLE
+    outcome = Copied.WHOLE
     try:
         if gate.active is not None:
             gate.active("read", path)
@@ -105,7 +121,7 @@ def _copy_large(fd: int, size: int, sink: ByteSink, path: bytes, prefix: bytes) 
             at = start
             while at < end:
                 room = sink.room()[: end - at]
-                if is_hole or copied is Copied.SHRANK:
+                if is_hole or outcome is Copied.SHRANK:
                     count = min(len(room), len(_ZEROES))
                     room[:count] = _ZEROES[:count]
                 else:
@@ -113,18 +129,19 @@ def _copy_large(fd: int, size: int, sink: ByteSink, path: bytes, prefix: bytes) 
                         gate.active("read", path)
                     count = os.preadv(fd, (room,), at)
                     if count == 0:
-                        copied = Copied.SHRANK
+                        outcome = Copied.SHRANK
                         continue
                 sink.commit(count)
                 at += count
                 missing -= count
-        if copied is Copied.WHOLE and os.pread(fd, 1, size):
-            copied = Copied.GREW
+                copied(count)
+        if outcome is Copied.WHOLE and os.pread(fd, 1, size):
+            outcome = Copied.GREW
     except OSError as error:
         if missing == 0:
-            return copied
+            return outcome
         raise UnreadableContent(error, missing) from error
-    return copied
+    return outcome
 
 
 def _stretches(fd: int, size: int) -> Iterator[tuple[int, int, bool]]:

@@ -229,7 +229,6 @@ class SplitTree:
         summary.files += 1
         summary.changed_files += 1
         summary.content_bytes += size
-        self._reading.advance_bytes(size)
 
     def _hard_link(self, name: bytes, head: bytes, link: tuple[int, int]) -> None:
         frame = self._here
@@ -366,7 +365,6 @@ class SplitTree:
                 frame.extra[child] = size
                 self.summary.content_bytes += size
                 _OFFSET.pack_into(self._out, at, offset)
-                self._reading.advance_bytes(size)
                 return
         _OFFSET.pack_into(self._out, at, ranges.place(old_offset, old_offset + 16 + size))
         self.summary.reused_bytes += size

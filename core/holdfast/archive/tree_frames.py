@@ -9,6 +9,7 @@ from holdfast.archive.pxar import goodbye
 from holdfast.archive.walk import DIRECTORY_FLAGS, READ_FLAGS
 
 _OPEN_DEPTH_MAX: Final = 128
+_READ_NOATIME: Final = READ_FLAGS | os.O_NOATIME
 ROW_BYTES: Final = 24
 _HEADER: Final = struct.Struct("<QQ")
 
@@ -150,9 +151,9 @@ class Frame:
 
     def open_file(self, name: bytes) -> int:
         """A child for reading, never through a symbolic link (OSError)."""
-        dir_fd = self.descriptor()
+        dir_fd = self._fd if self._fd >= 0 else self.descriptor()
         try:
-            return os.open(name, READ_FLAGS | os.O_NOATIME, dir_fd=dir_fd)
+            return os.open(name, _READ_NOATIME, dir_fd=dir_fd)
         except PermissionError:  # only the owner may ask for O_NOATIME
             return os.open(name, READ_FLAGS, dir_fd=dir_fd)
 

@@ -18,10 +18,12 @@ from holdfast.archive.tree_frames import Frame
 from holdfast.archive.walk import WARNING, Event, file_event, reason
 from holdfast.host.clock import SYSTEM_CLOCK
 from holdfast.shown import printable
+from holdfast.units import MIB
 
 # Kernels stamp changes with a clock that ticks every 1 to 10 ms. A file changed within the tick in
 # which it is read could change again without showing it, and the next backup would miss that.
 _TICK_NS: Final = 20_000_000
+_TOLD_AT_BYTES: Final = 16 * MIB
 
 
 class Progress(Protocol):
@@ -41,6 +43,7 @@ class TreeReading:
         self._progress = progress
         self._warnings = warnings
         self._readers: dict[int, MetadataReader] = {}
+        self._copied_bytes = 0
 
     def warn(self, path: bytes, text: str) -> None:
         """Something is not in the backup as it should be."""
@@ -56,10 +59,14 @@ class TreeReading:
             self._progress.item(f"{printable(event[1])}: {event[2]}")
 
     def advance(self, entries: int) -> None:
-        self._progress.advance(items=entries)
+        """So many entries are done, and what was copied meanwhile."""
+        copied, self._copied_bytes = self._copied_bytes, 0
+        self._progress.advance(items=entries, bytes=copied)
 
-    def advance_bytes(self, count: int) -> None:
-        self._progress.advance(bytes=count)
+    def _copied(self, count: int) -> None:
+        self._copied_bytes += count
+        if self._copied_bytes >= _TOLD_AT_BYTES:
+            self.advance(0)
 
     def open_described(self, frame: Frame, event: Event) -> tuple[int, Event] | None:
         """A file of the walk, open, and its event, taken anew if the file changed since.
@@ -112,7 +119,7 @@ class TreeReading:
         """
         path = frame.path + event[1]
         try:
-            copied = copy_record(fd, event[3], sink, path=path, prefix=prefix)
+            copied = copy_record(fd, event[3], sink, path=path, prefix=prefix, copied=self._copied)
         except UnreadableContent as unread:
             if not prefix or unread.missing == NOTHING_WRITTEN:
                 self.warn(path, f"cannot be read: {unread.error.strerror}; left out")
@@ -131,7 +138,7 @@ class TreeReading:
         """Write the record of a file whose old bytes are at hand; False when they are better."""
         path = frame.path + event[1]
         try:
-            return copy_record(fd, event[3], sink, path=path) is Copied.WHOLE
+            return copy_record(fd, event[3], sink, path=path, copied=self._copied) is Copied.WHOLE
         except UnreadableContent as unread:
             text = f"cannot be read: {unread.error.strerror}; its content of the last backup stays"
             self.warn(path, text)

@@ -121,7 +121,6 @@ class UnifiedTree:
         self.summary.files += 1
         self.summary.changed_files += 1
         self.summary.content_bytes += size
-        self._reading.advance_bytes(size)
 
     def _leaf(self, event: Event) -> None:
         _kind, name, head = event

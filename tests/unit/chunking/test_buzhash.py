@@ -47,7 +47,14 @@ def test_table_is_the_recorded_one() -> None:
     assert hashlib.sha256(TABLE.astype("<u4").tobytes()).hexdigest() == recorded["table_sha256_le"]
 
 
-@pytest.mark.parametrize("case", NATURAL, ids=lambda case: case["name"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.slow if case["length"] > 40 * MIB else ())
+        for case in NATURAL
+    ],
+    ids=lambda case: case["name"],
+)
 def test_cuts_where_the_recorded_stream_was_cut(case: dict[str, Any]) -> None:
     data = vector_input(case["input"], case["length"])
     params = ChunkingParams.for_mean(case["avg"])

@@ -129,7 +129,7 @@ def _opened(path: str, size: int, *, target: Target, dry_run: bool) -> Iterator[
         info = os.stat(path)
     except FileNotFoundError:
         info = None
-    if info is None and path.startswith("/dev/"):
+    if info is None and _is_among_devices(path):
         raise NotFound(f"there is no device {path}")
     if info is not None and target is Target.NEW:
         raise Refused(f"{path} exists", hint="resume onto it, or overwrite it")
@@ -145,6 +145,12 @@ def _opened(path: str, size: int, *, target: Target, dry_run: bool) -> Iterator[
     finally:
         if fd is not None:
             os.close(fd)
+
+
+def _is_among_devices(path: str) -> bool:
+    """Whether a new file there would lie in memory among the devices, a mistyped one's place."""
+    parent = os.path.dirname(os.path.abspath(path))
+    return os.stat(parent).st_dev == os.stat("/dev").st_dev
 
 
 def _open_target(path: str, info: os.stat_result | None, *, dry_run: bool) -> int | None:

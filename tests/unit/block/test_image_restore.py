@@ -10,7 +10,7 @@ from holdfast.block.image_restore import RestoredImage, Target, restore_image
 from holdfast.datastore.image_writer import CHUNK_BYTES
 from holdfast.datastore.keys import EncryptionKey
 from holdfast.datastore.reader import ChunkReader
-from holdfast.errors import MissingChunk, Refused
+from holdfast.errors import MissingChunk, NotFound, Refused
 from holdfast.host import gate
 
 SIZE = 3 * CHUNK_BYTES + 777
@@ -109,6 +109,15 @@ def test_a_missing_chunk_stops_the_restore_and_keeps_what_was_done(tmp_path: Pat
     with pytest.raises(MissingChunk):
         restored(rig, target)
     assert target.read_bytes()[:CHUNK_BYTES] == CONTENT[:CHUNK_BYTES]
+
+
+@pytest.mark.parametrize("name", ["no-such-disk", "shm/../no-such-disk"])
+def test_a_mistyped_device_is_not_made_as_a_file(tmp_path: Path, name: str) -> None:
+    if Path("/dev").stat().st_dev == Path("/").stat().st_dev:
+        pytest.skip("devices have no file system of their own here")
+
+    with pytest.raises(NotFound):
+        restored(stored(tmp_path), Path("/dev") / name)
 
 
 def test_a_directory_is_no_target(tmp_path: Path) -> None:

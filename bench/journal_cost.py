@@ -23,7 +23,7 @@ def main(directory: Path, rounds: int) -> None:
     dice = random.Random(7)
     for number in range(FILES):
         (source / f"f{number}").write_bytes(dice.randbytes(65536))
-    (source / "big").write_bytes(dice.randbytes(256 << 20))
+    (source / "big").write_bytes(b"".join(dice.randbytes(1 << 20) for _ in range(256)))
     environment = os.environ | {
         "HOLDFAST_CONFIG": str(directory / "config.toml"),
         "HOLDFAST_STATE_DIR": str(directory / "state"),

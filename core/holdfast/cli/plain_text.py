@@ -12,10 +12,13 @@ from typing import Final
 from holdfast.units import DAY, HOUR, KIB, MINUTE
 
 # C0, DEL, C1, soft hyphen, zero-width and bidirectional marks, line and paragraph separators,
-# interlinear and tag characters, byte-order mark, and the surrogates that stand for invalid UTF-8
+# interlinear and tag characters, byte-order mark, the surrogates that stand for invalid UTF-8, and
+# the format characters of single scripts
 _HARMFUL: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
-    "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
+    "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff"
+    "\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd\U00013430-\U0001343f"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a]"
 )
 _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _INVALID_BYTE_FIRST: Final = 0xDC80

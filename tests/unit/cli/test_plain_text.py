@@ -32,6 +32,13 @@ def test_no_bytes_at_all_produce_a_character_that_is_not_plainly_visible(name: b
     assert not [c for c in shown if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
 
 
+def test_no_character_of_unicode_is_harmful_and_shown() -> None:
+    kinds = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    harmful = [chr(c) for c in range(0x110000) if unicodedata.category(chr(c)) in kinds]
+
+    assert not [letter for letter in harmful if letter in plain_text.harmless(f"{letter}\u00e9")]
+
+
 def test_sizes_have_at_most_three_digits_that_matter() -> None:
     sizes = (0, 1023, KIB, 1536, 200 * MIB, int(1.5 * GIB))
 

@@ -1,0 +1,48 @@
+"""Limits on real backups: a queue that is shown, and bytes per second that hold."""
+
+import os
+import time
+from pathlib import Path
+
+from tests.harness.program import Program
+
+from holdfast.jobs.slots import Slot
+
+
+def prepared(tmp_path: Path, size: int) -> tuple[Program, Path]:
+    program = Program(tmp_path / "p")
+    source = program.home / "source"
+    source.mkdir()
+    (source / "data").write_bytes(os.urandom(size))
+    program.run("init", program.home / "store")
+    return program, source
+
+
+def test_a_second_task_waits_its_turn_and_says_so(tmp_path: Path) -> None:
+    program, source = prepared(tmp_path, 1000)
+    config = program.home / "config.toml"
+    config.write_text(config.read_text() + "\n[workers]\nper-store = 1\n")
+    with Slot(str(program.home / "state" / "slots"), "store-store") as held:
+        assert held.try_take(1)
+        upid = program.run("backup", f"s.pxar:{source}", "--detach").text.strip()
+        while not (task := program.run("--json", "task", "show", upid).document)["queued"]:
+            assert task["state"] == "running"
+        assert task["message"] == "waiting: 1 tasks run already"
+        assert program.run("--json", "snapshots").document == []
+
+    program.run("task", "attach", upid)
+
+    assert len(program.run("--json", "snapshots").document) == 1
+    assert "waiting: 1 tasks run already" in program.run("task", "log", upid).text
+
+
+def test_a_limit_on_reading_holds_for_the_whole_backup(tmp_path: Path) -> None:
+    size = 3 << 20
+    program, source = prepared(tmp_path, size)
+    began = time.monotonic()
+    program.run("backup", f"s.pxar:{source}", "--read-limit", "1 MiB", "--nice", "5")
+
+    assert time.monotonic() - began > 2.0
+    task = program.run("--json", "task", "list").document[0]
+    assert task["state"] == "ok"
+    assert "3.0 MiB, 3.0 MiB new in" in program.run("task", "log", task["upid"]).text

@@ -230,3 +230,23 @@ def test_the_status_file_has_exactly_the_keys_proxmox_reads(small: SmallStore) -
     assert record["upid"] == UPID
     assert record["index-data-bytes"] == 2 * 4096 + 5000 + FIXED_CHUNK_BYTES
     assert read_status(str(small.base)) == outcome.status
+
+
+def test_a_preview_of_a_store_without_a_lock_file_makes_none(small: SmallStore) -> None:
+    small.snapshot("host/a/2026-01-01T00:00:00Z", {"x.pxar.didx": [A]})
+    (small.base / ".lock").unlink()
+    before = {path: path.stat() for path in small.base.rglob("*")}
+
+    preview_garbage(small.read_only())
+
+    assert {path: path.stat() for path in small.base.rglob("*")} == before
+
+
+def test_a_preview_sees_running_writers(small: SmallStore) -> None:
+    small.put(B)
+    small.age_chunks(2 * DAY)
+    began_s = int(small.chunk_files()[0].stat().st_atime) - 10
+
+    with small.store.store_lock.writer(began_s):
+        assert preview_garbage(small.read_only()).status.removed_chunks == 0
+    assert preview_garbage(small.read_only()).status.removed_chunks == 1

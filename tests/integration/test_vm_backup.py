@@ -16,6 +16,7 @@ from holdfast.block.nbd_client import NbdClient
 from holdfast.block.nbd_protocol import NbdError
 from holdfast.block.nbd_pull import NbdSource
 from holdfast.block.nbd_uri import NbdAddress
+from holdfast.block.qmp import Qmp
 from holdfast.block.vm_record import VmRecord, VmRecords
 from holdfast.datastore.chunk_store import ChunkStore
 from holdfast.datastore.image_writer import CHUNK_BYTES
@@ -326,3 +327,12 @@ def test_a_removed_snapshot_is_no_base_any_more(setup: Setup) -> None:
     setup.check(third, setup.now())
     assert "another snapshot" in (third.disks[0].full_reason or "")
     assert setup.store.exists(first.summary.snapshot)
+
+
+async def test_features_are_read_from_the_schema(setup: Setup) -> None:
+    qmp = await Qmp.connect(setup.machine.qmp)
+    arguments = await qmp.arguments_of("blockdev-backup")
+    assert {"sync", "bitmap-mode", "filter-node-name"} <= arguments
+    assert "no-such-thing" not in arguments
+    assert await qmp.arguments_of("no-such-command") == set()
+    await qmp.close()

@@ -84,3 +84,5 @@ async def frozen(path: str) -> AsyncIterator[str | None]:
         with suppress(TimeoutError, TemporaryFailure, OSError, ValueError, KeyError):
             await agent.thaw()  # refused when nothing is frozen
         writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()

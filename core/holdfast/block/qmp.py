@@ -100,10 +100,6 @@ class Qmp:
             self._schema = {entry["name"]: entry for entry in schema}
         return self._schema
 
-    async def has_command(self, name: str) -> bool:
-        entry = (await self._entries()).get(name)
-        return entry is not None and entry["meta-type"] == "command"
-
     async def arguments_of(self, command: str) -> set[str]:
         """Names of a command's arguments, empty when there is no such command."""
         entries = await self._entries()
@@ -111,16 +107,6 @@ class Qmp:
         if entry is None:
             return set()
         return _members(entries.get(entry.get("arg-type", "")))
-
-    async def driver_options(self, driver: str) -> set[str] | None:
-        """Options of a block driver, None when this QEMU does not have it."""
-        entries = await self._entries()
-        command = entries.get("blockdev-add")
-        arguments = entries.get(command["arg-type"]) if command else None
-        for variant in (arguments or {}).get("variants", ()):
-            if variant["case"] == driver:
-                return _members(entries.get(variant["type"]))
-        return None
 
 
 def _members(entry: Mapping[str, Any] | None) -> set[str]:

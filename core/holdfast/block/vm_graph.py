@@ -153,6 +153,9 @@ class VmGraph:
 
     async def start(self, bitmap_actions: list[tuple[str, Mapping[str, object]]]) -> None:
         """The moment: all jobs first, so that their nodes stay drained, then the bitmaps."""
+        extra: dict[str, object] = {}
+        if "on-cbw-error" in await self.qmp.arguments_of("blockdev-backup"):
+            extra["on-cbw-error"] = "break-snapshot"  # a full scratch disk never fails the guest
         jobs: list[tuple[str, Mapping[str, object]]] = [
             (
                 "blockdev-backup",
@@ -163,6 +166,7 @@ class VmGraph:
                     "sync": "none",
                     "auto-dismiss": False,
                     "filter-node-name": f"{PREFIX}filter{number}",
+                    **extra,
                 },
             )
             for number, disk in enumerate(self.disks)

@@ -190,6 +190,9 @@ def _run(args: Namespace, console: Console, settings: Settings, job: JobSettings
             if task is None:
                 raise HoldfastError(f"the journal in {args.state_dir} cannot be written")
             yield task, str(task.upid)
+            if console.task_progress is not None:
+                console.task_progress.close()
+                console.task_progress.remember()
 
     def run_command(words: Sequence[str]) -> int:
         return _run_inside(words, args, console)

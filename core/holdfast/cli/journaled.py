@@ -221,6 +221,8 @@ def _finish(task: "RunningTask", code: int, console: "Console") -> None:
 
     if console.task_progress is not None:
         console.task_progress.close()
+        if code in (EXIT_OK, EXIT_WARNINGS):
+            console.task_progress.remember()
     now_s = int(task.journal.clock.now_s())
     warnings = max(task.warnings, console.warning_count)
     if code in (EXIT_OK, EXIT_WARNINGS):

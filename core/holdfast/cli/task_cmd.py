@@ -111,6 +111,8 @@ def _progress_document(progress: ProgressRecord) -> dict[str, Any]:
         "item": progress.item,
         "done_items": progress.done_items,
         "total_items": progress.total_items,
+        "expected_items": progress.expected_items,
+        "fraction": progress.fraction,
         "new_bytes": progress.new_bytes,
         "warnings": progress.warnings,
     }
@@ -132,7 +134,7 @@ def progress_text(progress: ProgressRecord | None) -> str:
         parts.append(f"{amount(progress.done)}{total}")
     if progress.rate:
         parts.append(f"{amount(progress.rate)}/s")
-    if progress.total:
+    if progress.total or progress.expected_items:
         left = progress.eta_s
         parts.append("time left unknown" if left is None else f"{plain_text.span_text(left)} left")
     return "  ".join(parts)

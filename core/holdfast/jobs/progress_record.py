@@ -23,6 +23,7 @@ class ProgressRecord:
     """Amounts since the phase began; None is unknown.
 
     Attributes:
+        expected_items: as many as last time; only while the total is not known.
         new_bytes: of the bytes done, how many were not in the store yet.
         rate: of `unit` per second, smoothed.
         waiting_for: why the work has not begun, empty once it has.
@@ -34,6 +35,7 @@ class ProgressRecord:
     total_bytes: int | None = None
     done_items: int = 0
     total_items: int | None = None
+    expected_items: int | None = None
     new_bytes: int = 0
     rate: float | None = None
     eta_s: float | None = None
@@ -57,8 +59,10 @@ class ProgressRecord:
 
     @property
     def fraction(self) -> float | None:
-        """0..1, or None when the total is not known."""
-        return min(1.0, self.done / self.total) if self.total else None
+        """0..1, by the total or by what is expected; None when neither is known."""
+        if self.total:
+            return min(1.0, self.done / self.total)
+        return self.done_items / self.expected_items if self.expected_items else None
 
     @property
     def dedup_share(self) -> float | None:

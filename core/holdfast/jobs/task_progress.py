@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Protocol
 
-from holdfast.jobs import progress_record
+from holdfast.jobs import phase_history, progress_record
 from holdfast.jobs.estimate import TwoStreamEstimate
 from holdfast.jobs.journal import RunningTask
 from holdfast.jobs.progress_record import ProgressRecord
@@ -39,6 +39,10 @@ class TaskProgress:
         self._steady = steady_clock
         self._lock = threading.Lock()
         self._estimate = TwoStreamEstimate()
+        self._item_estimate = TwoStreamEstimate()
+        self._history_path = phase_history.path_of(task.journal.state_directory, task.upid)
+        self._expected = phase_history.read(self._history_path)
+        self._counted: dict[str, int] = {}
         self._record = ProgressRecord()
         self._items = self._bytes = self._new = 0
         self._new_before = 0
@@ -61,6 +65,7 @@ class TaskProgress:
             self._items = self._bytes = self._new = 0
             self._item = ""
             self._estimate.restart()
+            self._item_estimate.restart()
             self._phase_began_s = self._steady()
             self._publish()
         if name:
@@ -131,6 +136,10 @@ class TaskProgress:
         done = self._bytes if counts_bytes else self._items
         self._estimate.sample(now_s, done, self._new if counts_bytes else 0)
         total = self._record.total_bytes if counts_bytes else self._record.total_items
+        expected = None if total else self._expected.get(self._record.phase)
+        if expected is not None and self._items > expected:
+            expected = None  # more than last time: nobody knows
+        self._item_estimate.sample(now_s, self._items)
         self._record = replace(
             self._record,
             done_bytes=self._bytes,
@@ -138,7 +147,8 @@ class TaskProgress:
             new_bytes=self._new,
             item=self._item,
             rate=self._estimate.per_second,
-            eta_s=self._estimate.left_s(total),
+            expected_items=expected,
+            eta_s=self._estimate.left_s(total) if total else self._item_estimate.left_s(expected),
             warnings=self._task.warnings,
             updated=self._task.journal.clock.now_s(),
         )
@@ -147,7 +157,15 @@ class TaskProgress:
             progress_record.write(self._task.progress_path, self._record)
         return added_new
 
+    def remember(self) -> None:
+        """The run was good: the next one may expect as much."""
+        if self._counted:
+            with suppress(OSError):
+                phase_history.write(self._history_path, self._counted)
+
     def _say_phase(self) -> None:
+        if self._items:
+            self._counted[self._record.phase] = self._items
         if not (self._items or self._bytes):
             return
         parts = [f"{self._items} items"] if self._items else []

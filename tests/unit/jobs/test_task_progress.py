@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.jobs import progress_record
+from holdfast.jobs import phase_history, progress_record
 from holdfast.jobs.estimate import TwoStreamEstimate
 from holdfast.jobs.journal import Journal
 from holdfast.jobs.progress_record import ProgressRecord
@@ -84,6 +84,44 @@ def test_new_bytes_count_from_the_beginning_of_each_phase(tmp_path: Path) -> Non
     log = Path(journal.log_path(task.upid)).read_text()
     assert ": one: 8.0 MiB, 3.0 MiB new in " in log
     assert ": two: 4.0 MiB, 1.0 MiB new in " in log
+
+
+def walk(tmp_path: Path, clock: SteadyClock, items: int) -> list[ProgressRecord]:
+    """One backup of a tree of `items`, 10 a second, that tells no total; what was published."""
+    journal = Journal(str(tmp_path))
+    seen = []
+    with journal.start("backup", "s:host/a") as task:
+        progress = TaskProgress(task, steady_clock=clock)
+        progress.phase("tree")
+        for _ in range(items):
+            clock.now += 0.1
+            progress.advance(items=1, bytes=10)
+            if (record := progress_record.read(task.progress_path)) is not None:
+                seen.append(record)
+        progress.close()
+        progress.remember()
+    return seen
+
+
+def test_a_tree_is_expected_to_be_as_large_as_last_time(tmp_path: Path) -> None:
+    clock = SteadyClock()
+    first = walk(tmp_path, clock, 300)
+    second = walk(tmp_path, clock, 330)
+
+    assert {record.eta_s for record in first} == {None}
+    middle = second[150]
+    assert middle.total is None
+    assert middle.expected_items == 300
+    assert middle.fraction == pytest.approx(0.5, abs=0.02)
+    assert middle.eta_s == pytest.approx(15, rel=0.15)
+    assert (second[-1].expected_items, second[-1].fraction, second[-1].eta_s) == (None, None, None)
+
+
+@pytest.mark.parametrize("raw", [b"", b"[]", b'{"tree": "x", "a": true, "b": -1}', b"\xff"])
+def test_an_odd_history_is_no_expectation(tmp_path: Path, raw: bytes) -> None:
+    path = tmp_path / "history"
+    path.write_bytes(raw)
+    assert phase_history.read(str(path)) == {}
 
 
 class Waits:

@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import ssl
+import stat
 import struct
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,8 @@ from holdfast.block.nbd_protocol import (
     wire_errno,
 )
 from holdfast.block.node import BlockNode, Buffer, Extent, check_range
-from holdfast.errors import HoldfastError
+from holdfast.errors import BadRequest, Busy, HoldfastError
+from holdfast.host import files
 from holdfast.units import MIB
 
 HANDSHAKE_S: Final = 10
@@ -225,6 +227,20 @@ def _clipped(extents: Sequence[Extent], offset: int, length: int) -> list[Extent
     return found
 
 
+def make_way(path: str) -> None:
+    """Remove the socket a dead server left at `path` (Busy, BadRequest; see start_unix)."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise BadRequest(f"{path} exists and is no socket; name another path")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        if probe.connect_ex(path) == 0:
+            raise Busy(f"a server listens at {path} already")
+    with suppress(FileNotFoundError):
+        files.unlink(path)
+
+
 class NbdServer:
     """Serves exports on a unix socket or on the loopback interface.
 
@@ -241,9 +257,13 @@ class NbdServer:
         self._clients: set[asyncio.Task[None]] = set()
 
     async def start_unix(self, path: str) -> None:
-        """Listen on a socket only its owner may use (OSError)."""
-        with suppress(FileNotFoundError):
-            os.unlink(path)
+        """Listen on a socket only its owner may use.
+
+        Raises:
+            Busy: a server listens there. BadRequest: the path is something else than a socket.
+            OSError: the system's own complaint.
+        """
+        make_way(path)
         before = os.umask(0o177)
         try:
             self._server = await asyncio.start_unix_server(self._client, path, limit=_BUFFER_BYTES)

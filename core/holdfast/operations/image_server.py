@@ -27,7 +27,7 @@ from holdfast.block.fleecing import FleecingImage, FleecingRecord, create, image
 from holdfast.block.job_policy import BitmapMode, JobOutcome
 from holdfast.block.live_backup import CBW_TIMEOUT_S, LiveBackup, LiveOptions
 from holdfast.block.nbd_export import Export
-from holdfast.block.nbd_server import NbdServer
+from holdfast.block.nbd_server import NbdServer, make_way
 from holdfast.block.node import Access, FileNode
 from holdfast.block.partial_image import PartialImage
 from holdfast.block.tracked_image import TrackedImage
@@ -110,6 +110,7 @@ class ImageServer:
         path = self.request.socket_path
         server = NbdServer({EXPORT: Export.of(EXPORT, self.image, description=self.request.image)})
         await server.start_unix(path)
+        make_way(self.request.control_path)
         before = os.umask(0o177)
         try:
             control = await asyncio.start_unix_server(

@@ -18,6 +18,7 @@ from holdfast.block.nbd_protocol import NbdError, Option, option_request
 from holdfast.block.nbd_server import NbdServer
 from holdfast.block.node import Access
 from holdfast.block.tracked_image import TrackedImage
+from holdfast.errors import BadRequest, Busy
 from holdfast.units import KIB, MIB
 
 TRANSCRIPTS = load("block", "nbd_transcripts")
@@ -208,3 +209,25 @@ async def test_stopping_drops_clients_that_are_connected(tmp_path: Path) -> None
     assert await reader.read() == b""
     writer.close()
     await writer.wait_closed()
+
+
+async def test_a_path_in_use_is_left_alone(tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    note.write_text("mine")
+    with pytest.raises(BadRequest, match="no socket"):
+        await NbdServer({}).start_unix(str(note))
+    assert note.read_text() == "mine"
+    first = NbdServer({})
+    await first.start_unix(str(tmp_path / "s"))
+    with pytest.raises(Busy):
+        await NbdServer({}).start_unix(str(tmp_path / "s"))
+    await first.stop()
+
+
+async def test_the_socket_of_a_dead_server_is_replaced(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(path)
+    server = NbdServer({})
+    await server.start_unix(path)
+    await server.stop()

@@ -9,6 +9,7 @@ from typing import Self
 
 from holdfast.archive.walk import Event, TreeWalk, WalkRules
 from holdfast.archive.walk_process import WalkProcess
+from holdfast.errors import HoldfastError
 from holdfast.operations.backup_spec import Spec, SpecKind
 
 
@@ -19,6 +20,14 @@ class Walker(Enum):
     HERE = "here"
 
 
+def _start(root: bytes, rules: WalkRules) -> WalkProcess | None:
+    """A walk beside this process; None where no further process may be started."""
+    try:
+        return WalkProcess(root, rules)
+    except HoldfastError:
+        return None
+
+
 class TreeWalks:
     """Every tree's walk, under way; use as a context manager.
 
@@ -27,7 +36,7 @@ class TreeWalks:
     """
 
     def __init__(self, specs: Iterable[Spec], rules: WalkRules, walker: Walker) -> None:
-        """Begin (HoldfastError: a process cannot be started)."""
+        """Begin."""
         self.rules = rules
         self._held = ExitStack()
         self._events: dict[str, Iterable[list[Event]]] = {}
@@ -36,8 +45,9 @@ class TreeWalks:
                 if spec.kind is not SpecKind.TREE:
                     continue
                 root = os.fsencode(spec.path)
-                if walker is Walker.PROCESS:
-                    process = stack.enter_context(WalkProcess(root, rules))
+                process = _start(root, rules) if walker is Walker.PROCESS else None
+                if process is not None:
+                    stack.enter_context(process)
                     self._events[spec.name] = process.batches()
                 else:
                     self._events[spec.name] = TreeWalk(root, rules).batches()

@@ -5,10 +5,11 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.harness.stores import SAMPLE, materialise_sample
+from tests.harness.stores import SAMPLE, materialise_sample, memory_directory
 
 READER = """
 import sys
@@ -46,7 +47,19 @@ for ns in store.namespaces():
 """
 HARMLESS = {
     *("access", "close", "faccessat", "faccessat2", "fcntl", "flock", "fstat", "getdents64"),
-    *("lseek", "lstat", "mmap", "newfstatat", "pread64", "read", "readlink", "stat", "statx"),
+    *(
+        "preadv2",
+        "preadv",
+        "lseek",
+        "lstat",
+        "mmap",
+        "newfstatat",
+        "pread64",
+        "read",
+        "readlink",
+        "stat",
+        "statx",
+    ),
     "ioctl",
 }
 CALL = re.compile(r"^(?:\d+ +)?(?:\d+\.\d+ )?(\w+)\((.*)$")
@@ -103,12 +116,16 @@ def test_no_system_call_could_write_below_the_store(base: Path, tmp_path: Path) 
     done = _run(base, "strace", "-f", "-y", "-s", "4096", "-o", str(log))
 
     assert done.returncode == 0, done.stderr
-    below = [line for line in log.read_text(errors="replace").splitlines() if str(base) in line]
+    assert _checked_calls(log, base) > 30
+
+
+def _checked_calls(log: Path, place: Path) -> int:
+    """Fail at a call on `place` that could write; how many files and directories were opened."""
     opened = 0
-    for line in below:
+    for line in log.read_text(errors="replace").splitlines():
         match = CALL.match(line)
-        if match is None or match[1] == "execve":  # the rest of a call begun on another line
-            continue
+        if str(place) not in line or match is None or match[1] == "execve":
+            continue  # without a match: the rest of a call begun on another line
         call, arguments = match.groups()
         if call in ("open", "openat"):
             opened += 1
@@ -116,6 +133,77 @@ def test_no_system_call_could_write_below_the_store(base: Path, tmp_path: Path) 
             assert "O_NOATIME" in arguments, line
         else:
             assert call in HARMLESS, line
-        if call == "mmap":
-            assert "PROT_WRITE" not in arguments, line
-    assert opened > 30
+        assert call != "mmap" or "PROT_WRITE" not in arguments, line
+    return opened
+
+
+@pytest.fixture(scope="module")
+def real_store() -> Iterator[Path]:
+    """A store with two snapshots of a small tree, made by the program itself."""
+    with memory_directory() as place:
+        tree = Path(place) / "tree"
+        (tree / "sub").mkdir(parents=True)
+        (tree / "sub" / "letter").write_text("dear reader\n")
+        (tree / "numbers").write_bytes(bytes(range(256)) * 4000)
+        common = ("--store", f"{place}/store", "--state-dir", f"{place}/state")
+        config = ("--config", f"{place}/config.toml")
+        _holdfast(*config, "init", f"{place}/store")
+        for number in (1, 2):
+            (tree / "changing").write_text(f"{number}")
+            when = f"2026-01-0{number}T00:00:00Z"
+            _holdfast(*config, *common, "backup", f"tree.pxar:{tree}", "--id", "h", "--time", when)
+        yield Path(place)
+
+
+def _holdfast(*arguments: str, under: tuple[str, ...] = ()) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run(
+        [*under, sys.executable, "-m", "holdfast", *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert done.returncode in (0, 3), done.stderr  # 3: the doctor has warnings for this machine
+    return done
+
+
+FIRST = "host/h/2026-01-01T00:00:00Z"
+SECOND = "host/h/2026-01-02T00:00:00Z"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (("snapshots",), FIRST),
+        (("show", FIRST), "tree.mpxar"),
+        (("ls", FIRST, "tree.pxar", "-R"), "letter"),
+        (("cat", FIRST, "tree.pxar", "sub/letter"), "dear reader"),
+        (("find", "**/letter"), "letter"),
+        (("diff", FIRST, SECOND), "changing"),
+        (("stats",), ""),
+        (("verify",), "2 ok"),
+        (("gc", "--dry-run"), ""),
+        (("prune", "--keep-last", "1", "--dry-run"), FIRST),
+        (("restore", SECOND, "OUT"), ""),
+        (("export", SECOND, "tree.pxar", "--format", "tar", "-o", "OUT.tar"), ""),
+        (("doctor",), ""),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_no_command_writes_to_a_store_that_is_only_read(
+    real_store: Path, tmp_path: Path, command: tuple[str, ...], told: str
+) -> None:
+    log, state = tmp_path / "strace.log", tmp_path / "state"
+    arguments = [each.replace("OUT", str(tmp_path / "out")) for each in command]
+    place = ("--config", f"{tmp_path}/none.toml", "--state-dir", str(state))
+
+    done = _holdfast(
+        *("--read-only", "--store", str(real_store / "store"), *place, *arguments),
+        under=("strace", "-f", "-y", "-s", "4096", "-o", str(log)),
+    )
+
+    assert told in done.stdout + done.stderr
+    assert _checked_calls(log, real_store / "store") > 1
+    assert not state.exists()

@@ -77,7 +77,8 @@ def sweep(
     work = _Sweep(os.path.join(base, ".chunks"), limits, guard)
     bounds = digest_set.prefix_bounds(referenced)
     with files.explained("sweeping the chunk directories"):
-        there = set(os.listdir(work.chunks))
+        with files.scanned(work.chunks) as entries:
+            there = {entry.name for entry in entries}
         for prefix in range(PREFIX_COUNT):
             first, end = bounds[prefix], bounds[prefix + 1]
             if first < end or f"{prefix:04x}" in there:
@@ -179,7 +180,7 @@ class _Sweep:
 def _chunk_files(path: str) -> dict[str, os.stat_result]:
     """Regular files of one directory that are chunks, set aside or half written; nothing if it is not there."""
     try:
-        with os.scandir(path) as entries:
+        with files.scanned(path) as entries:
             return dict(_judged(entries))
     except FileNotFoundError:
         return {}

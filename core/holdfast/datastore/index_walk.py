@@ -57,7 +57,7 @@ def _names(base: str, directory: str) -> list[tuple[str, bool]]:
     """Directories and index files of one directory by name; nothing when it is gone."""
     found = []
     try:
-        with os.scandir(os.path.join(base, directory)) as entries:
+        with files.scanned(os.path.join(base, directory)) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue

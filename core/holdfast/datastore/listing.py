@@ -35,22 +35,13 @@ class StoredFile:
     size: int
 
 
-def entries(path: str) -> list[os.DirEntry[str]]:
-    """What the directory holds; nothing when it is missing or no directory (OSError)."""
+def directories(path: str) -> list[str]:
+    """Names of the real directories in `path`, sorted; none when it is missing (OSError)."""
     try:
-        fd = files.open_read(path, extra_flags=os.O_DIRECTORY | os.O_NOFOLLOW)
+        with files.scanned(path) as found:
+            return sorted(entry.name for entry in found if entry.is_dir(follow_symlinks=False))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    try:
-        with os.scandir(fd) as found:
-            return list(found)
-    finally:
-        os.close(fd)
-
-
-def directories(path: str) -> list[str]:
-    """Names of the real directories in `path`, sorted (OSError)."""
-    return sorted(entry.name for entry in entries(path) if entry.is_dir(follow_symlinks=False))
 
 
 def child_namespaces(base: str, parent: Namespace) -> Iterator[Namespace]:
@@ -106,12 +97,15 @@ def is_regular(path: str) -> bool:
 
 def snapshot_files(base: str, snapshot: SnapshotId) -> list[StoredFile]:
     """Indexes and blobs by name, the manifest among them (OSError)."""
-    path = os.path.join(base, snapshot.path)
     found = []
-    for entry in entries(path):
-        if entry.name.endswith(SUFFIXES) and is_safe_id(entry.name):
-            with suppress(FileNotFoundError):
-                info = os.lstat(os.path.join(path, entry.name))
-                if stat.S_ISREG(info.st_mode):
-                    found.append(StoredFile(entry.name, info.st_size))
+    try:
+        with files.scanned(os.path.join(base, snapshot.path)) as entries:
+            for entry in entries:
+                if entry.name.endswith(SUFFIXES) and is_safe_id(entry.name):
+                    with suppress(FileNotFoundError):
+                        info = entry.stat(follow_symlinks=False)
+                        if stat.S_ISREG(info.st_mode):
+                            found.append(StoredFile(entry.name, info.st_size))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
     return sorted(found, key=lambda file: file.name)

@@ -101,6 +101,20 @@ def read_file(path: Path, *, size_max: int, dir_fd: int | None = None) -> bytes:
         os.close(fd)
 
 
+@contextmanager
+def scanned(path: Path) -> Iterator[Iterator["os.DirEntry[str]"]]:
+    """What the directory holds, read without moving its access time or following a link (OSError).
+
+    Entries are good inside the block only.
+    """
+    fd = open_read(path, extra_flags=os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        with os.scandir(fd) as entries:
+            yield entries
+    finally:
+        os.close(fd)
+
+
 # Writing -----------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from holdfast.config.stores import StoreSettings
 from holdfast.datastore.manifest import VerifyResult
 from holdfast.datastore.store import Access, Datastore
 from holdfast.errors import Busy, HoldfastError
+from holdfast.host import files
 from holdfast.host.locks import LockMode
 from holdfast.operations.findings import Finding, Level
 from holdfast.operations.host_checks import check_free_space
@@ -41,7 +42,8 @@ def check_store(settings: StoreSettings) -> Iterator[Finding]:
 
 def _check_layout(area: str, store: Datastore) -> Iterator[Finding]:
     chunks = os.path.join(store.base, ".chunks")
-    count = sum(1 for name in os.listdir(chunks) if len(name) == 4)  # noqa: PLR2004  # hex digits
+    with files.explained(f"listing {chunks}"), files.scanned(chunks) as entries:
+        count = sum(1 for entry in entries if len(entry.name) == 4)  # noqa: PLR2004  # hex digits
     if count < CHUNK_DIRECTORIES:
         yield Finding(
             level=Level.PROBLEM,

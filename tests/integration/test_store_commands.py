@@ -46,6 +46,17 @@ def test_init_makes_a_store_and_remembers_it(program: Program) -> None:
     assert program.json("snapshots") == []
 
 
+def test_a_store_that_verifies_new_backups_does(program: Program) -> None:
+    program.run("init", "store", "--verify-new")
+    (program.home / "source").mkdir()
+    (program.home / "source" / "file").write_text("data")
+
+    program.run("backup", program.home / "source")
+
+    (found,) = program.json("snapshots")
+    assert found["verify_state"]["state"] == "ok"
+
+
 def test_init_refuses_a_place_that_is_taken(program: Program) -> None:
     program.run("init", "store")
 

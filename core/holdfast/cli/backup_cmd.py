@@ -114,6 +114,7 @@ def _request(
         level=_level(args.compression),
         wrapped_key=key_source.wrapped_key(args, key),
     )
+    store_options = selection.store_settings(args).options
     task = console.task
     upid = Upid.for_this_process("verify_snapshot", str(group)) if task is None else task.upid
     return BackupRequest(
@@ -124,7 +125,7 @@ def _request(
         rules=rules,
         detection=ChangeDetection(args.change_detection),
         comment=args.comment,
-        verify_upid=str(upid) if args.verify else None,
+        verify_upid=str(upid) if args.verify or store_options.verify_new else None,
     )
 
 

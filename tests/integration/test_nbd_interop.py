@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from tests.harness.nbd import event_loop, serving, serving_process
 from holdfast.block.dirty_bitmap import DirtyBitmap
 from holdfast.block.nbd_client import NbdClient
 from holdfast.block.nbd_export import Export
-from holdfast.block.nbd_protocol import NbdError
+from holdfast.block.nbd_protocol import NbdError, Option, option_request
 from holdfast.block.nbd_server import NbdServer
 from holdfast.block.nbd_uri import NbdAddress, server_tls_context
 from holdfast.block.node import Access, FileNode
@@ -216,6 +217,11 @@ def test_tls_protects_both_ways_and_plain_clients_are_refused(image: Path, tmp_p
         _check_client(uri, image)
         about = json.loads(_run("nbdinfo", "--json", uri))
         assert about["TLS"]
+        with socket.create_connection(("127.0.0.1", port), 5) as eager:
+            smuggled = option_request(Option.STRUCTURED_REPLY)
+            eager.sendall(b"\0\0\0\3" + option_request(Option.STARTTLS) + smuggled)
+            with eager.makefile("rb") as said:
+                assert said.read() == b"NBDMAGICIHAVEOPT\0\3"  # and no word more
         with pytest.raises(NbdError, match="TLS"):
             NbdClient.connect(NbdAddress(export="d", host="localhost", port=port))
         for side in ("cert", "key"):

@@ -110,6 +110,8 @@ class Handshake:
             self._reply(option, Reply.ERR_TLS_REQD, b"this server wants TLS first")
             return
         OptionData(data).end()
+        if getattr(self._reader, "_buffer", b""):  # plain bytes would count as said inside TLS
+            raise Goodbye
         self._reply(option, Reply.ACK)
         await self._writer.drain()
         assert self._tls is not None

@@ -31,7 +31,7 @@ from holdfast.units import MIB
 FIRST, SECOND = contents(0), contents(1)
 REPOSITORY = Path(__file__).resolve().parents[2]
 EFFECTS_MAX = 400
-MUST_FAIL = {"write", "fsync", "syncfs", "rename", "mkdir", "link", "touch"}
+MUST_FAIL = {"write", "flush", "fsync", "syncfs", "rename", "mkdir", "link", "touch"}
 
 
 @pytest.fixture(scope="module")

@@ -74,6 +74,7 @@ class ChunkStore:
     ) -> None:
         self._directory = os.path.join(base, ".chunks")
         self._is_synced = sync_level is SyncLevel.FILE
+        self._is_flushed_soon = sync_level is SyncLevel.FILESYSTEM
         self._owner_ids = owner_ids if owner_ids != (os.geteuid(), os.getegid()) else None
 
     @classmethod
@@ -161,13 +162,23 @@ class ChunkStore:
         return True
 
     def _write(self, path: str, parts: Sequence[Buffer]) -> None:
-        owner, sync = self._owner_ids, self._is_synced
         try:
-            files.replace_file(path, parts, mode=FILE_MODE, owner=owner, sync=sync)
+            self._replace(path, parts)
         except FileNotFoundError:  # the prefix's directory is missing: it costs little to heal
+            directory = os.path.dirname(path)
             with suppress(FileExistsError):
-                files.make_directory(os.path.dirname(path), mode=DIRECTORY_MODE, owner=owner)
-            files.replace_file(path, parts, mode=FILE_MODE, owner=owner, sync=sync)
+                files.make_directory(directory, mode=DIRECTORY_MODE, owner=self._owner_ids)
+            self._replace(path, parts)
+
+    def _replace(self, path: str, parts: Sequence[Buffer]) -> None:
+        files.replace_file(
+            path,
+            parts,
+            mode=FILE_MODE,
+            owner=self._owner_ids,
+            sync=self._is_synced,
+            flush_soon=self._is_flushed_soon,
+        )
 
 
 def _looks_like(path: str, parts: Sequence[Buffer], size: int, kind: blob.BlobKind) -> bool:

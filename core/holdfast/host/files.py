@@ -25,6 +25,7 @@ _UTIME_OMIT: Final = (1 << 30) - 2
 _AT_FDCWD: Final = -100
 _AT_SYMLINK_NOFOLLOW: Final = 0x100
 _IOV_MAX: Final = 1024
+_SYNC_FILE_RANGE_WRITE: Final = 2
 _KEEP_SIZE: Final = 1  # modes of fallocate(2)
 _PUNCH_HOLE: Final = 2
 _ZEROS_BYTES: Final = 1 << 20
@@ -193,6 +194,7 @@ def replace_file(
     mode: int = 0o644,
     owner: tuple[int, int] | None = None,
     sync: bool = False,
+    flush_soon: bool = False,
 ) -> int:
     """Put `parts` under `path` in one step; bytes written (OSError, nothing left behind).
 
@@ -202,6 +204,7 @@ def replace_file(
         mode: permission bits, set whatever the umask.
         owner: uid and gid to give the file to.
         sync: flush the file before and its directory after the rename.
+        flush_soon: have the disk begin with it now, so that a later flush of all has little left.
     """
     temporary = temporary_name(path)
     fd = create(temporary, mode=mode)
@@ -212,6 +215,8 @@ def replace_file(
                 os.fchown(fd, *owner)
             if sync:
                 fsync(fd, path=path)
+            elif flush_soon:
+                begin_flush(fd, path=path)
         finally:
             os.close(fd)
         rename(temporary, path)
@@ -324,6 +329,15 @@ def punch_hole(fd: int, offset: int, length: int) -> None:
         pwrite_all(fd, zeros[: offset + length - at], at)
 
 
+def begin_flush(fd: int, *, path: object = None) -> None:
+    """Let the disk begin to write what the file holds, without waiting for it (OSError)."""
+    _pass("flush", path)
+    if _sync_file_range()(fd, 0, 0, _SYNC_FILE_RANGE_WRITE) != 0:
+        error = _last_error(path)
+        if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+            raise error  # others mean that this file system has no such thing
+
+
 def fsync_directory(path: Path) -> None:
     """Make renames and new names in `path` last (OSError)."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -363,6 +377,14 @@ def _libc() -> ctypes.CDLL:
 def _utimensat() -> Callable[..., int]:
     function = _libc().utimensat
     function.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int)
+    function.restype = ctypes.c_int
+    return function
+
+
+@functools.cache
+def _sync_file_range() -> Callable[..., int]:
+    function = _libc().sync_file_range
+    function.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
     function.restype = ctypes.c_int
     return function
 

@@ -1,5 +1,6 @@
 """What inserting a chunk does in every situation of the table in chunk_store.py."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from holdfast.datastore import blob
 from holdfast.datastore.chunk_store import ChunkStore, Inserted
 from holdfast.datastore.keys import EncryptionKey, plain_digest
 from holdfast.datastore.options import SyncLevel
-from holdfast.errors import DamagedData, MissingChunk
+from holdfast.errors import DamagedData, HoldfastError, MissingChunk
 from holdfast.host import gate
 
 DATA = b"some text that compresses, " * 40
@@ -189,10 +190,10 @@ def test_reading_a_chunk_that_is_not_there_names_it(store: ChunkStore) -> None:
 
 @pytest.mark.parametrize(
     ("level", "expected"),
-    [(SyncLevel.NONE, 0), (SyncLevel.FILESYSTEM, 0), (SyncLevel.FILE, 2)],
+    [(SyncLevel.NONE, []), (SyncLevel.FILESYSTEM, ["flush"]), (SyncLevel.FILE, ["fsync"] * 2)],
 )
-def test_only_level_file_flushes_each_chunk_and_its_directory(
-    tmp_path: Path, level: SyncLevel, expected: int
+def test_level_file_waits_for_each_chunk_and_its_directory_and_level_filesystem_only_begins(
+    tmp_path: Path, level: SyncLevel, expected: list[str]
 ) -> None:
     (tmp_path / ".chunks").mkdir()
     calls: list[str] = []
@@ -200,4 +201,14 @@ def test_only_level_file_flushes_each_chunk_and_its_directory(
     with gate.installed(lambda call, _path: calls.append(call)):
         insert(ChunkStore(str(tmp_path), sync_level=level), encoded())
 
-    assert calls.count("fsync") == expected
+    assert [call for call in calls if call in ("flush", "fsync")] == expected
+
+
+def test_a_disk_error_when_flushing_begins_is_reported(store: ChunkStore) -> None:
+    def broken(call: str, _path: object) -> None:
+        if call == "flush":
+            raise OSError(errno.EIO, "Input/output error")
+
+    with gate.installed(broken), pytest.raises(HoldfastError):
+        insert(store, encoded())
+    assert not Path(store.path(DIGEST)).exists()

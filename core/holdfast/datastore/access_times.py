@@ -65,28 +65,23 @@ class AgeLimits:
         return Age.PENDING if accessed_s < self.pending_before_s else Age.IN_USE
 
 
-def checked_clock_s(directory: str) -> int:
-    """The file system's clock, read by touching a probe file in `directory`.
+def checked_clock_s(path: str) -> int:
+    """The file system's clock, read by touching the file at `path`, whose access time means nothing.
+
+    An existing file is used because a collection has to work on a full disk, too.
 
     Raises:
         Refused: a touch does not move the access time there, so it says nothing about use.
-        HoldfastError: the probe cannot be written.
+        HoldfastError: the file cannot be touched.
     """
-    probe = files.temporary_name(os.path.join(directory, "access-time-probe"))
     with files.explained("checking that access times work in the store"):
-        fd = files.create(probe)
-        try:
-            os.close(fd)
-            before = os.lstat(probe)
-            past_s = before.st_atime_ns // _NANOSECONDS - _PROBE_AGE_S
-            files.set_access_time(probe, past_s)
-            aged_s = os.lstat(probe).st_atime_ns // _NANOSECONDS
-            files.touch_access_time(probe)
-            touched = os.lstat(probe)
-        finally:
-            files.unlink(probe)
-    touched_s = touched.st_atime_ns // _NANOSECONDS
-    if aged_s != past_s or touched_s < before.st_atime_ns // _NANOSECONDS:
+        files.touch_access_time(path)
+        before_s = os.lstat(path).st_atime_ns // _NANOSECONDS
+        files.set_access_time(path, before_s - _PROBE_AGE_S)
+        aged_s = os.lstat(path).st_atime_ns // _NANOSECONDS
+        files.touch_access_time(path)
+        touched_s = os.lstat(path).st_atime_ns // _NANOSECONDS
+    if aged_s != before_s - _PROBE_AGE_S or touched_s < before_s:
         raise Refused(
             "the file system of the store does not keep access times that are set",
             hint="garbage collection needs them; mount it without an option that ignores them",

@@ -80,7 +80,7 @@ def freed_by_removing(
     for digest, holder in zip(
         digest_set.digest_bytes(digests[exclusive]), holder_list, strict=True
     ):
-        size = stored_bytes(store.base, digest)
+        size = stored_size(store.base, digest)
         if size is not None:
             freed[selection[holder]] += size
             count += 1
@@ -110,7 +110,7 @@ def _column(base: str, path: str) -> Digests:
     return digest_set.column(index) if index is not None else digest_set.empty()
 
 
-def stored_bytes(base: str, digest: bytes) -> int | None:
+def stored_size(base: str, digest: bytes) -> int | None:
     """Length of a chunk's file, None when it is missing (OSError)."""
     name = digest.hex()
     try:

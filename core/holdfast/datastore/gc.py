@@ -20,7 +20,7 @@ from holdfast.datastore.gc_mark import Marked, mark, users_of
 from holdfast.datastore.gc_status import GcStatus, write_status
 from holdfast.datastore.gc_sweep import Swept, sweep
 from holdfast.datastore.observer import NOBODY, Observer
-from holdfast.datastore.process_lock import PrefixGuard, StoreLock
+from holdfast.datastore.process_lock import LOCK_NAME, PrefixGuard, StoreLock
 from holdfast.errors import HoldfastError
 from holdfast.host.clock import SYSTEM_CLOCK, Clock
 
@@ -82,7 +82,7 @@ def collect_garbage(
     lock = StoreLock(store.base, owner_ids=store.owner_ids)
     with lock.gc(), lock.chunk_guard() as guard:
         # Writers that are not registered yet when they are asked for touch chunks after this second.
-        start_s = min(int(clock.now_s()), checked_clock_s(os.path.join(store.base, ".chunks")))
+        start_s = min(int(clock.now_s()), checked_clock_s(os.path.join(store.base, LOCK_NAME)))
         limits = AgeLimits.at(
             start_s=start_s, cutoff_s=cutoff_s, oldest_writer_s=lock.oldest_writer()
         )

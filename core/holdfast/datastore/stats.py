@@ -12,7 +12,7 @@ import numpy as np
 
 from holdfast.datastore import digest_set
 from holdfast.datastore.digest_set import Digests, DigestSet, Sizes
-from holdfast.datastore.exclusive import freed_by_removing, stored_bytes
+from holdfast.datastore.exclusive import freed_by_removing, stored_size
 from holdfast.datastore.gc_mark import open_checked
 from holdfast.datastore.index_walk import index_files, snapshot_of
 from holdfast.datastore.observer import NOBODY, Observer
@@ -86,20 +86,26 @@ def measure(
         HoldfastError: something cannot be read.
     """
     chosen = set(selection)
-    paths = [path for path in index_files(store.base, set()) if snapshot_of(path) in chosen]
+    every = list(index_files(store.base, set()))
+    paths = [path for path in every if snapshot_of(path) in chosen]
     digests, sizes, logical_bytes = _distinct_chunks(store.base, paths)
     observer.phase("chunks")
     observer.total(items=len(digests))
     stored, is_there = _stored(store.base, digests, observer)
+    stored_bytes = int(stored.sum(dtype=np.int64))
+    if len(paths) == len(every):
+        exclusive_bytes = stored_bytes
+    else:
+        exclusive_bytes = freed_by_removing(store, list(chosen)).total_bytes
     return StoreStats(
         snapshots=len(chosen),
         groups=len({snapshot.group for snapshot in chosen}),
         logical_bytes=logical_bytes,
         chunks=len(digests),
         chunk_bytes=int(sizes.sum(dtype=np.int64)),
-        stored_bytes=int(stored.sum(dtype=np.int64)),
+        stored_bytes=stored_bytes,
         missing_chunks=int(len(digests) - is_there.sum()),
-        exclusive_bytes=freed_by_removing(store, list(chosen)).total_bytes,
+        exclusive_bytes=exclusive_bytes,
         histogram=_histogram(sizes, stored),
     )
 
@@ -127,7 +133,7 @@ def _stored(base: str, digests: Digests, observer: Observer) -> tuple[Sizes, dig
     stored = np.zeros(len(digests), dtype=np.uint32)
     is_there = np.zeros(len(digests), dtype=np.bool_)
     for number, digest in enumerate(digest_set.digest_bytes(digests)):
-        size = stored_bytes(base, digest)
+        size = stored_size(base, digest)
         if size is not None:
             stored[number] = size
             is_there[number] = True

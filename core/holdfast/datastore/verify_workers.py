@@ -9,6 +9,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
@@ -189,17 +190,20 @@ class VerifyWorkers:
             pass
 
     def _run(self) -> None:
-        checker = ChunkChecker()
-        guard = self._lock.chunk_guard() if self._lock is not None else None
-        try:
+        with ExitStack() as stack:
+            checker: ChunkChecker | None = None
+            guard: PrefixGuard | None = None
+            try:
+                checker = ChunkChecker()
+                if self._lock is not None:
+                    guard = stack.enter_context(self._lock.chunk_guard())
+            except BaseException as error:  # noqa: BLE001  # raised again where work is handed out
+                self._error = self._error or error
             while (task := self._tasks.get()) is not None:
-                if self._error is None:
+                if self._error is None and checker is not None:
                     self._work(task, checker, guard)
                 else:
                     task.batch.close()
-        finally:
-            if guard is not None:
-                guard.close()
 
     def _work(self, task: Task, checker: ChunkChecker, guard: PrefixGuard | None) -> None:
         try:

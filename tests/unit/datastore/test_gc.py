@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ from holdfast.datastore.gc import GcOutcome, collect_garbage, preview_garbage
 from holdfast.datastore.gc_status import read_status
 from holdfast.datastore.store import Access, Datastore
 from holdfast.errors import Busy, DamagedData, ReadOnlyViolation
+from holdfast.host import gate
 from holdfast.units import DAY, HOUR
 
 BLOCK = b"d" * FIXED_CHUNK_BYTES
@@ -250,3 +252,18 @@ def test_a_preview_sees_running_writers(small: SmallStore) -> None:
     with small.store.store_lock.writer(began_s):
         assert preview_garbage(small.read_only()).status.removed_chunks == 0
     assert preview_garbage(small.read_only()).status.removed_chunks == 1
+
+
+def test_a_full_disk_can_be_collected(small: SmallStore) -> None:
+    orphan = small.put(B)
+    small.age_chunks(2 * DAY)
+
+    def full(call: str, path: object) -> None:
+        if call == "write" or ".tmp" in str(path):
+            raise OSError(errno.ENOSPC, "full", path)
+
+    with gate.installed(full):
+        outcome = collect(small.store)
+
+    assert outcome.status.removed_chunks == 1
+    assert orphan not in small.digests()

@@ -46,3 +46,21 @@ def test_a_limit_on_reading_holds_for_the_whole_backup(tmp_path: Path) -> None:
     task = program.run("--json", "task", "list").document[0]
     assert task["state"] == "ok"
     assert "3.0 MiB, 3.0 MiB new in" in program.run("task", "log", task["upid"]).text
+
+
+def test_a_stopped_backup_leaves_nothing_half_written_and_ends_soon(tmp_path: Path) -> None:
+    program, source = prepared(tmp_path, 8 << 20)
+    words = ["backup", f"s.pxar:{source}", "--id", "h", "--read-limit", "200 KiB", "--detach"]
+    upid = program.run(*words).text.strip()
+    while not (task := program.run("--json", "task", "show", upid).document)["progress"]["done"]:
+        assert task["state"] == "running"
+    began = time.monotonic()
+
+    program.run("task", "stop", upid)
+
+    assert time.monotonic() - began < 20
+    assert program.run("--json", "task", "show", upid).document["state"] == "stopped"
+    assert program.run("--json", "snapshots").document == []
+    assert not list((program.home / "store" / "host").rglob("*.tmp*"))
+    program.run(*words[:4])  # and the way is free
+    program.run("verify")

@@ -50,7 +50,12 @@ class TaskProgress:
         self._item = ""
         self._phase_began_s = steady_clock()
         self._due_s = 0.0
+        self._is_behind = False  # something was reported since the file was written
+        self._unsettled_new = 0
+        self._over = threading.Event()
         self._publish()
+        if steady_clock is time.monotonic:
+            threading.Thread(target=self._keep_up, name="progress", daemon=True).start()
 
     def throttle(self, *, reading: Throttle | None, writing: Throttle | None) -> None:
         """From now on `advance` waits for `reading`, and for `writing` for what was new."""
@@ -80,12 +85,13 @@ class TaskProgress:
             )
 
     def advance(self, items: int = 0, bytes: int = 0) -> None:  # noqa: A002
-        added_new = 0
         with self._lock:
             self._items += items
             self._bytes += bytes
+            self._is_behind = True
             if self._steady() >= self._due_s:
-                added_new = self._publish()
+                self._publish()
+            added_new, self._unsettled_new = self._unsettled_new, 0
         if bytes and self._reading is not None:
             self._reading.take(bytes)
         if added_new and self._writing is not None:
@@ -121,6 +127,7 @@ class TaskProgress:
 
     def close(self) -> None:
         """The work is over; say what the last phase came to."""
+        self._over.set()
         with self._lock:
             self._look_at_new()
             self._new_so_far = None
@@ -128,10 +135,17 @@ class TaskProgress:
             self._items = self._bytes = self._new = 0
             self._due_s = float("inf")
 
-    def _publish(self) -> int:
-        """Write the file; the bytes that turned out to be new since the last time."""
+    def _keep_up(self) -> None:
+        """Publish what was reported shortly before a long silence, such as a wait for a limit."""
+        while not self._over.wait(2 * PUBLISH_S_MIN):
+            with self._lock:
+                if self._is_behind and self._steady() >= self._due_s:
+                    self._publish()
+
+    def _publish(self) -> None:
         now_s = self._steady()
-        added_new = self._look_at_new()
+        self._is_behind = False
+        self._unsettled_new += self._look_at_new()
         counts_bytes = bool(self._bytes or self._record.total_bytes)
         done = self._bytes if counts_bytes else self._items
         self._estimate.sample(now_s, done, self._new if counts_bytes else 0)
@@ -155,7 +169,6 @@ class TaskProgress:
         self._due_s = now_s + PUBLISH_S_MIN
         with suppress(OSError):  # progress nobody can see must not stop the work
             progress_record.write(self._task.progress_path, self._record)
-        return added_new
 
     def remember(self) -> None:
         """The run was good: the next one may expect as much."""

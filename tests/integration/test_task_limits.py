@@ -36,6 +36,27 @@ def test_a_second_task_waits_its_turn_and_says_so(tmp_path: Path) -> None:
     assert "waiting: 1 tasks run already" in program.run("task", "log", upid).text
 
 
+def test_the_commands_of_a_job_keep_to_the_limits_too(tmp_path: Path) -> None:
+    program, source = prepared(tmp_path, 3 << 20)
+    config = program.home / "config.toml"
+    config.write_text(
+        config.read_text()
+        + "\n[workers]\nper-store = 1\nnice = 4\nread-bytes-per-second = '1 MiB'\n"
+        + f'[jobs.j]\nkind = "backup"\nstore = "store"\nsources = ["s.pxar:{source}"]\n'
+        + "keep-last = 2\n"
+    )
+    with Slot(str(program.home / "state" / "slots"), "store-store") as held:
+        assert held.try_take(1)
+        upid = program.run("job", "run", "j", "--detach").text.strip()
+        while not (task := program.run("--json", "task", "show", upid).document)["queued"]:
+            assert task["state"] == "running"
+    began = time.monotonic()
+    program.run("task", "attach", upid)
+
+    assert time.monotonic() - began > 1.5
+    assert program.run("--json", "task", "show", upid).document["state"] == "ok"
+
+
 def test_a_limit_on_reading_holds_for_the_whole_backup(tmp_path: Path) -> None:
     size = 3 << 20
     program, source = prepared(tmp_path, size)

@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 from holdfast.cli import arguments, commands, journaled, plain_text
@@ -229,6 +229,12 @@ def _run_inside(words: Sequence[str], args: Namespace, console: Console) -> int:
     inner = arguments.parse(arguments.parser_of(command), [*before, *rest])
     inner.config, inner.state_dir, inner.json = args.config, args.state_dir, False
     inner_console = console.derived(inner)
-    code = command.load().run(inner, inner_console)
+    full_name = journaled.full_name(command.name, inner)
+    with ExitStack() as limits:
+        if journaled.is_long(full_name):
+            settings = Settings.read(args.config)
+            store_name = settings.store(inner.store).name
+            limits.enter_context(journaled.limited(inner, settings, store_name, inner_console))
+        code = command.load().run(inner, inner_console)
     inner_console.flush()
     return EXIT_WARNINGS if code == EXIT_OK and inner_console.warning_count else code

@@ -206,7 +206,10 @@ def limited(
             for name, rate in (("read", read), ("write", write))
         ]
         progress.throttle(reading=budgets[0], writing=budgets[1])
-        yield
+        try:
+            yield
+        finally:
+            progress.throttle(reading=None, writing=None)
 
 
 def _say_waiting(console: "Console", progress: "TaskProgress", count: int) -> None:

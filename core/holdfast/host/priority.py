@@ -23,8 +23,8 @@ _IO_VALUES: Final = {IoClass.LOW: 2 << _CLASS_SHIFT | 7, IoClass.IDLE: 3 << _CLA
 
 
 def be_nice(level: int) -> None:
-    """Add `level` (0..19) to how readily the processor is left to others (OSError)."""
-    os.nice(level)
+    """Leave the processor to others at least as readily as `level` (0..19) says (OSError)."""
+    os.nice(max(0, level - os.nice(0)))
 
 
 def set_io_class(io_class: IoClass) -> bool:

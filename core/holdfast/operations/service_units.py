@@ -58,6 +58,7 @@ Type=notify
 ExecStart={exec_line([*command, "scheduler"])}
 Restart=on-failure
 RestartSec=30
+SuccessExitStatus=130 143
 WatchdogSec=180
 KillMode=process
 {_PRIORITY}{"" if for_user else _HARDENING}
@@ -80,7 +81,7 @@ Wants=network-online.target
 [Service]
 Type=oneshot
 ExecStart={exec_line([*command, "job", "run"])} %i
-SuccessExitStatus=3
+SuccessExitStatus=3 130 143
 TimeoutStartSec=infinity
 {_PRIORITY}{"" if for_user else _HARDENING}""",
     )

@@ -291,16 +291,18 @@ class BackupSession:
         newest = self.store.newest_finished(self.snapshot.group)
         if newest is None:
             return
-        manifest = self.store.manifest(newest)
-        if has_failed_verification(manifest):
-            self.base_dropped_reason = f"the verification of {newest} failed"
-            return
+        with ExitStack() as stack:
+            stack.enter_context(self.store.locks.snapshot(newest, LockMode.SHARED))
+            manifest = self.store.manifest(newest)
+            if has_failed_verification(manifest):
+                self.base_dropped_reason = f"the verification of {newest} failed"
+                return
+            self._held.enter_context(stack.pop_all())
         if newest.time_s >= self.snapshot.time_s:
             raise Refused(
                 f"there is a snapshot of {newest.time_name}; a new one has to be later",
                 hint="check the clock of this machine",
             )
-        self._held.enter_context(self.store.locks.snapshot(newest, LockMode.SHARED))
         self._base_id = newest
         reason = unusable_because(manifest, self.settings.key)
         if reason is not None:

@@ -10,7 +10,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -33,8 +33,10 @@ from holdfast.archive.sparse_write import write_sparse
 from holdfast.errors import DamagedData, NoSpace
 from holdfast.host import entries, files
 from holdfast.shown import printable
+from holdfast.units import MIB
 
 _DIRECTORY_MODE: Final = 0o700
+_TOLD_AT_BYTES: Final = 16 * MIB
 _NO_SPACE: Final = (28, 122)  # ENOSPC, EDQUOT
 
 ResolveLink = Callable[[Entry], Entry]
@@ -86,6 +88,7 @@ class TreeRestore:
         self._writer = MetadataWriter(time.time_ns())
         self._level: Level | None = None
         self._path = b""  # of the entry at hand
+        self._written_bytes = 0  # since progress was told
         # by position in the archive: files that are not where the archive has them
         self._elsewhere: dict[int, bytes] = {}
 
@@ -109,10 +112,10 @@ class TreeRestore:
                     self._leaf(entry)
                 done += 1
                 if not done & 0xFF:
-                    self._progress.advance(items=0x100)
+                    self._tell(0x100)
         finally:
             self._close_levels()
-        self._progress.advance(items=done & 0xFF)
+        self._tell(done & 0xFF)
         if self._writer.foreign_owners:
             self._warn(
                 f"the owner of {self._writer.foreign_owners} entries could not be set; "
@@ -121,6 +124,18 @@ class TreeRestore:
         return self.outcome
 
     # Telling -------------------------------------------------------------------------------------
+
+    def _tell(self, entry_count: int) -> None:
+        written, self._written_bytes = self._written_bytes, 0
+        self._progress.advance(items=entry_count, bytes=written)
+
+    def _told(self, views: Iterator[memoryview]) -> Iterator[memoryview]:
+        """The content of a file, counted as it is taken."""
+        for view in views:
+            self._written_bytes += len(view)
+            if self._written_bytes >= _TOLD_AT_BYTES:
+                self._tell(0)
+            yield view
 
     def _warn(self, message: str) -> None:
         self.outcome.warnings.append(message)
@@ -302,7 +317,6 @@ class TreeRestore:
         if entry.kind is Kind.FILE:
             self.outcome.files += 1
             self.outcome.content_bytes += entry.size
-            self._progress.advance(bytes=entry.size)
         elif entry.kind is Kind.HARDLINK:
             self.outcome.files += 1
         else:
@@ -336,7 +350,12 @@ class TreeRestore:
                 if metadata.stat.flags:
                     write_initial_flags(fd, metadata.stat.flags)
                 if entry.size:
-                    write_sparse(fd, self._contents.views(entry), path=self._path)
+                    views = self._contents.views(entry)
+                    if entry.size >= _TOLD_AT_BYTES:
+                        views = self._told(views)
+                    else:
+                        self._written_bytes += entry.size
+                    write_sparse(fd, views, path=self._path)
                 self._writer.apply(fd, metadata, self._problem)
             finally:
                 os.close(fd)

@@ -1,9 +1,7 @@
 """Take one snapshot of directories, images and files."""
 
-import gc
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from holdfast.archive.catalog import CatalogWriter
@@ -32,6 +30,7 @@ from holdfast.host import files
 from holdfast.host.clock import SYSTEM_CLOCK, Clock
 from holdfast.ids import GroupId, SnapshotId
 from holdfast.operations.backup_spec import BLOB_BYTES_MAX, Spec, SpecKind
+from holdfast.operations.many_tuples import without_cycle_search
 from holdfast.operations.progress import NewBytesProgress, Progress
 from holdfast.operations.tree_walks import TreeWalks, Walker
 
@@ -133,7 +132,7 @@ def back_up(
     began_s = clock.monotonic_s()
     time_s = int(clock.now_s()) if request.time_s is None else request.time_s
     with ExitStack() as stack:
-        stack.enter_context(_without_garbage_collection())
+        stack.enter_context(without_cycle_search())
         walks = walks or stack.enter_context(
             TreeWalks(request.specs, request.rules, request.walker)
         )
@@ -174,18 +173,6 @@ def back_up(
         base=summary.base,
         has_failed_verification=failed,
     )
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Trees make millions of small tuples and no cycles; looking for cycles in them takes time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 class _Run:

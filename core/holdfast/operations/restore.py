@@ -27,6 +27,7 @@ from holdfast.host import files
 from holdfast.host.clock import SYSTEM_CLOCK, Clock
 from holdfast.ids import SnapshotId
 from holdfast.operations.contents import Archive, archives
+from holdfast.operations.many_tuples import without_cycle_search
 from holdfast.operations.progress import Progress
 
 _READ_AHEAD: Final = 3
@@ -83,9 +84,10 @@ def restore(
     chosen = _chosen(manifest, request)
     run = _Run(store, manifest, request, progress)
     targets = _targets(chosen, request)
-    for archive, target in zip(chosen, targets, strict=True):
-        progress.phase(archive.name)
-        run.restore(archive, target)
+    with without_cycle_search():
+        for archive, target in zip(chosen, targets, strict=True):
+            progress.phase(archive.name)
+            run.restore(archive, target)
     if request.patterns and run.restored.tree.is_empty:
         raise NothingMatched(
             "no path in the snapshot matches",

@@ -5,6 +5,7 @@ both. Only where they part is a directory's table read, once, to find a name aga
 archive is no reason to fail: what cannot be read there counts as changed.
 """
 
+import mmap
 import stat
 import struct
 from typing import Final, Protocol
@@ -17,6 +18,7 @@ _ROWS_AT: Final = 16
 _TAIL_BYTES: Final = 24
 
 NOWHERE: Final = -1
+OldBytes = bytes | mmap.mmap  # slices of both are bytes
 
 
 class ChunkIndex(Protocol):
@@ -38,7 +40,7 @@ class ChunkIndex(Protocol):
 class PreviousTree:
     """A whole .mpxar stream in memory and the index of its payload stream."""
 
-    def __init__(self, data: bytes, payload: ChunkIndex) -> None:
+    def __init__(self, data: OldBytes, payload: ChunkIndex) -> None:
         self.data = data
         self.payload = payload
 
@@ -147,7 +149,7 @@ class PreviousDirectory:
         return children
 
 
-def _is_directory(data: bytes, entry: int) -> bool:
+def _is_directory(data: OldBytes, entry: int) -> bool:
     if _HEADER.unpack_from(data, entry) != (pxar.ENTRY, pxar.ENTRY_BYTES):
         return False
     return stat.S_ISDIR(int.from_bytes(data[entry + 16 : entry + 24], "little"))

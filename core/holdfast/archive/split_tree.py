@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from holdfast.archive.payload_reuse import PayloadRanges
-from holdfast.archive.previous_tree import NOWHERE, PreviousDirectory, PreviousTree
+from holdfast.archive.previous_tree import NOWHERE, OldBytes, PreviousDirectory, PreviousTree
 from holdfast.archive.pxar import format as pxar
 from holdfast.archive.tree_frames import Frame
 from holdfast.archive.tree_reading import TreeReading
@@ -88,7 +88,7 @@ class SplitTree:
         self._links: dict[tuple[int, int], tuple[int, bytes]] = {}
         payload.write(pxar.header(pxar.PAYLOAD_START_MARKER, 0))
         # the previous archive, and where in it the walk stands
-        self._old: bytes = b"" if previous is None else previous.data
+        self._old: OldBytes = b"" if previous is None else previous.data
         self._previous = previous
         self._directories: list[PreviousDirectory | None] = []
         self._at = NOWHERE

@@ -1,5 +1,6 @@
 """One directory tree into a backup session, as a split or a unified archive."""
 
+import mmap
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -68,15 +69,15 @@ def load_previous(
     meta, payload = base.index(f"{stem}.mpxar.didx"), base.index(f"{stem}.ppxar.didx")
     if not isinstance(meta, DynamicIndex) or not isinstance(payload, DynamicIndex):
         return None
-    if meta.size_bytes > PREVIOUS_BYTES_MAX:
+    if not 0 < meta.size_bytes <= PREVIOUS_BYTES_MAX:
         return None
     with StreamReader(meta, ChunkReader(ChunkStore.of(store), key)) as reader:
-        data = bytearray(meta.size_bytes)
+        data = mmap.mmap(-1, meta.size_bytes)  # its slices are bytes: no second copy of it all
         at = 0
         for piece in reader.pieces():
             data[at : at + len(piece)] = piece
             at += len(piece)
-    return PreviousTree(bytes(data), payload)
+    return PreviousTree(data, payload)
 
 
 def back_up_split(

@@ -4,6 +4,7 @@ import os
 import struct
 from typing import Final
 
+from holdfast.archive.previous_tree import OldBytes
 from holdfast.archive.pxar import format as pxar
 from holdfast.archive.pxar import goodbye
 from holdfast.archive.walk import DIRECTORY_FLAGS, READ_FLAGS
@@ -79,7 +80,7 @@ class Frame:
     def table_bytes(self) -> int:
         return 16 + ROW_BYTES * (len(self.names) + 1)
 
-    def table(self, goodbye_start: int, old: bytes = b"") -> bytes:
+    def table(self, goodbye_start: int, old: OldBytes = b"") -> bytes:
         """The GOODBYE item; children lie back to back, so one ends where the next begins.
 
         Args:
@@ -101,7 +102,7 @@ class Frame:
             rows[number] = (digest, start, size + count)
         return goodbye.table(rows, goodbye_start=goodbye_start, directory_start=self.start)
 
-    def _adapted(self, goodbye_start: int, old: bytes) -> bytes | None:
+    def _adapted(self, goodbye_start: int, old: OldBytes) -> bytes | None:
         """The previous table, its sizes those of files that were not read; None if it differs.
 
         Hashes depend on names alone, and distances are the same when nothing moved, so only sizes

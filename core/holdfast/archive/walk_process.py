@@ -8,8 +8,9 @@ memory file as standard input and answers on standard output with frames:
     u32 length, marshal of "complete"                      the walk is complete
     u32 length, marshal of (kind, message, hint)          a HoldfastError
 
-Marshal is fast and safe here since both ends are the same program. When the reader goes away the
-walker ends at its next write; a reader that sees the stream end early knows the walker died.
+Marshal is fast and safe here since both ends are the same program. The walker only reads, so it is
+killed when its reader is done with it; a reader that is killed itself takes the pipe along, and the
+walker ends at its next write. A reader that sees the stream end early knows the walker died.
 """
 
 import gc
@@ -55,7 +56,7 @@ class WalkProcess:
                 with suppress(OSError):  # only a matter of speed
                     _grow_pipe(writing)
                 program = _PROGRAM.format(path=[entry for entry in sys.path if entry])
-                self._pid = os.posix_spawn(
+                self.pid = os.posix_spawn(
                     sys.executable,
                     [sys.executable, "-I", "-S", "-c", program],
                     os.environ,
@@ -76,8 +77,10 @@ class WalkProcess:
 
     def __exit__(self, *_exception: object) -> None:
         os.close(self._reading)
+        with suppress(ProcessLookupError):  # it may wait for room in a pipe nobody reads any more
+            os.kill(self.pid, signal.SIGKILL)
         with suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
+            os.waitpid(self.pid, 0)
 
     def batches(self) -> Iterator[list[Event]]:
         """The events of TreeWalk.batches, with the same errors."""

@@ -8,11 +8,13 @@ from holdfast.archive.content_cursor import ContentCursor
 from holdfast.archive.previous_tree import PreviousTree
 from holdfast.archive.pxar.accessor import Accessor
 from holdfast.archive.pxar.decoder import Decoder
+from holdfast.archive.pxar.format import Kind
 from holdfast.archive.restore import TreeRestore
 from holdfast.archive.restore_rules import RestoreOutcome, RestoreRules
 from holdfast.archive.split_tree import QUEUE_MAX, SplitTree
 from holdfast.archive.tree_reading import TreeReading
 from holdfast.archive.tree_summary import TreeSummary
+from holdfast.archive.unified_tree import UnifiedTree
 from holdfast.archive.walk import TreeWalk, WalkRules
 
 
@@ -189,3 +191,31 @@ def restore_streams(
         ).run()
     finally:
         os.close(fd)
+
+
+class NoCatalog:
+    """Takes the names of a unified archive and forgets them."""
+
+    def begin_directory(self, name: bytes) -> None:
+        pass
+
+    def end_directory(self) -> None:
+        pass
+
+    def file(self, name: bytes, size: int, mtime_s: int) -> None:
+        pass
+
+    def other(self, name: bytes, kind: Kind) -> None:
+        pass
+
+
+def write_unified(root: str) -> MemoryStream:
+    """One pass of UnifiedTree over a directory."""
+    stream = MemoryStream()
+    root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        tree = UnifiedTree(stream, NoCatalog(), root_fd, TreeReading(Listener(), []))
+        tree.consume(TreeWalk(os.fsencode(root), WalkRules()).batches())
+    finally:
+        os.close(root_fd)
+    return stream

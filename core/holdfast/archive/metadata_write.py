@@ -8,10 +8,12 @@ no name is looked up twice. Source: the pxar format, restore.
 """
 
 import errno
+import functools
 import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
+from operator import or_
 from typing import Final
 
 from holdfast.archive import inode_flags, posix_acl
@@ -47,6 +49,9 @@ def kernel_acls(acl: pxar.Acl, mode: int) -> tuple[bytes, bytes | None]:
         user, group, other, mask = (
             None if value == pxar.ABSENT else value for value in acl.default
         )
+        named = acl.default_users + acl.default_groups
+        if named and mask is None:  # the kernel wants one; this one takes nothing away
+            mask = functools.reduce(or_, (entry.perms for entry in named), group or 0)
         default = posix_acl.build(
             posix_acl.AclList(
                 users=_acl_named(acl.default_users),

@@ -6,6 +6,7 @@ from holdfast.archive import posix_acl
 from holdfast.archive.metadata import archived_acl, is_kept_xattr
 from holdfast.archive.metadata_write import kernel_acls
 from holdfast.archive.posix_acl import AclList
+from holdfast.archive.pxar import format as pxar
 
 bits = st.integers(0, 7)
 named = st.dictionaries(st.integers(0, 2**32 - 2), bits, max_size=4).map(
@@ -61,3 +62,14 @@ def test_other_bytes_are_no_list(value: bytes) -> None:
 )
 def test_only_known_attribute_names_are_kept(name: bytes, kept: bool) -> None:
     assert is_kept_xattr(name) is kept
+
+
+def test_a_default_list_without_its_mask_gets_one_that_takes_nothing_away() -> None:
+    archived = pxar.Acl(
+        default=pxar.AclDefault(6, 4, 4, pxar.ABSENT), default_users=(pxar.AclEntry(1001, 3),)
+    )
+
+    _access, default = kernel_acls(archived, 0o755)
+
+    assert default is not None
+    assert posix_acl.parse(default).mask == 7

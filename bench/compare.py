@@ -2,7 +2,8 @@
 
     python -m bench.compare [--scale full|toy] [--runs 3] [--only small,mixed,image] [--json FILE]
 
-Corpora (seeded, see corpora.py): many small files, large mixed files, a disk image with holes.
+Corpora (seeded, see corpora.py): many small files, large mixed files, a disk image with holes; with
+`--only share,...` also a copy of this machine's /usr/share, as an example of real small files.
 Steps: first backup into an empty repository; a second one with nothing changed; a restore; a check
 of every stored byte; a garbage collection. The tools take turns within every run, page caches are
 warm (each corpus is read once before), making the repository is not counted. On the image there is
@@ -16,6 +17,7 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -119,13 +121,15 @@ def _make(corpus: str, scale: corpora.Scale, work: Path) -> Path:
     source = work / f"{corpus}-source"
     if corpus == "small":
         corpora.make_small_files(source, files=scale.small_files)
+    elif corpus == "share":
+        subprocess.run(["cp", "-a", "/usr/share", str(source)], check=True)
     elif corpus == "mixed":
         corpora.make_mixed_files(source, total_bytes=scale.mixed_bytes)
     elif corpus == "image":
         source = source.with_suffix(".img")
         corpora.make_image(source, total_bytes=scale.image_bytes)
     else:
-        raise SystemExit(f"there is no corpus {corpus}; known are {', '.join(CORPORA)}")
+        raise SystemExit(f"there is no corpus {corpus}; known are share, {', '.join(CORPORA)}")
     os.sync()
     for path in _files(source):
         with path.open("rb") as file:
@@ -198,7 +202,8 @@ def as_markdown(report: Report, command: str) -> str:
     lines = ["# Measured", "", f"`{command}`", ""]
     lines += [f"- {name}: {value}" for name, value in report.facts.items()]
     lines += [
-        "- small: many small files; mixed: large files; image: a disk image, 30 % holes",
+        "- small: many small files; mixed: large files; image: a disk image, 30 % holes;",
+        "  share: a copy of this machine's /usr/share, real small files",
         "- time: median of the runs, then largest less smallest; memory: largest process",
         "- ratio: the tool's median divided by holdfast's, so above 1 holdfast is faster",
         "",

@@ -167,7 +167,7 @@ def _fill(base: str, owner_ids: tuple[int, int] | None) -> None:
     files.replace_file(
         os.path.join(base, LOCK_NAME), [], mode=LOCK_FILE_MODE, owner=owner_ids, sync=True
     )
-    files.fsync_directory(partial)
+    files.sync_filesystem(partial)  # 65,536 directories: flushed here, not by the first backup
     files.rename(partial, os.path.join(base, CHUNKS_NAME))
     files.fsync_directory(base)
 

@@ -118,6 +118,27 @@ class SessionSummary:
     warnings: tuple[str, ...]
 
 
+def free_second(store: Datastore, group: GroupId, clock: Clock) -> int:
+    """The second a backup that begins now can be called after.
+
+    Snapshots are named by the second and each has to be later than the one before, so a backup that
+    follows another within a second waits for the next. A newest snapshot further ahead is left for
+    `BackupSession.start` to refuse: then a clock is wrong.
+
+    Raises:
+        HoldfastError: the group cannot be listed.
+    """
+    now_s = int(clock.now_s())
+    try:
+        newest_s = max((each.time_s for each in store.snapshots(group)), default=0)
+    except NotFound:
+        return now_s
+    if newest_s != now_s:
+        return now_s
+    clock.wait(max(now_s + 1 - clock.now_s(), 0))
+    return now_s + 1
+
+
 class BackupSession:
     """A running backup; use it as a context manager and call `finish` at the end.
 

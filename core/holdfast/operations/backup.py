@@ -21,7 +21,7 @@ from holdfast.block.image_backup import ImageSource, back_up_image
 from holdfast.block.nbd_pull import NbdSource, pull_image
 from holdfast.block.nbd_uri import NbdAddress, is_nbd_address
 from holdfast.datastore.base_snapshot import BaseSnapshot
-from holdfast.datastore.session import DEFAULT_SETTINGS, BackupSession, SessionSettings
+from holdfast.datastore.session import DEFAULT_SETTINGS, BackupSession, SessionSettings, free_second
 from holdfast.datastore.store import Datastore
 from holdfast.datastore.stream_writer import StreamWriter
 from holdfast.datastore.upload import KnownChunks, UploadStats
@@ -130,7 +130,9 @@ def back_up(
         NoSpace, HoldfastError: the store's disk failed.
     """
     began_s = clock.monotonic_s()
-    time_s = int(clock.now_s()) if request.time_s is None else request.time_s
+    time_s = request.time_s
+    if time_s is None:
+        time_s = free_second(store, request.group, clock)
     with ExitStack() as stack:
         stack.enter_context(without_cycle_search())
         walks = walks or stack.enter_context(

@@ -33,7 +33,12 @@ from holdfast.block.partial_image import PartialImage
 from holdfast.block.tracked_image import TrackedImage
 from holdfast.datastore.chunk_store import ChunkStore
 from holdfast.datastore.image_writer import CHUNK_BYTES
-from holdfast.datastore.session import BackupSession, SessionSettings, SessionSummary
+from holdfast.datastore.session import (
+    BackupSession,
+    SessionSettings,
+    SessionSummary,
+    free_second,
+)
 from holdfast.datastore.store import Datastore
 from holdfast.errors import BadRequest, Busy, DamagedData, HoldfastError
 from holdfast.host import files
@@ -162,7 +167,7 @@ class ImageServer:
         return BackupSession.start(
             self.store,
             self.request.group,
-            int(self._clock.now_s()),
+            free_second(self.store, self.request.group, self._clock),
             settings=self.request.settings,
             clock=self._clock,
         )

@@ -40,6 +40,7 @@ from holdfast.datastore.session import (
     BackupSession,
     SessionSettings,
     SessionSummary,
+    free_second,
 )
 from holdfast.datastore.store import Datastore
 from holdfast.errors import DamagedData, HoldfastError, NothingMatched
@@ -156,7 +157,7 @@ async def _back_up(
         await clean_up(qmp, records, record, progress)
         group = GroupId(BackupType.VM, record.name, request.ns)
         key = f"{store.base}|{request.ns}"
-        now_s = int(clock.now_s())
+        now_s = free_second(store, group, clock)
         with BackupSession.start(
             store, group, now_s, settings=request.settings, owner=request.owner, clock=clock
         ) as session:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.harness.driven_clock import DrivenClock
 from tests.harness.sessions import GROUP, add_contents, back_up, small_store
 from tests.harness.streams import pseudo_random
 
@@ -14,7 +15,7 @@ from holdfast.datastore.keys import EncryptionKey
 from holdfast.datastore.manifest import CryptMode
 from holdfast.datastore.options import StoreOptions, SyncLevel
 from holdfast.datastore.reader import StreamReader
-from holdfast.datastore.session import BackupSession, SessionSettings
+from holdfast.datastore.session import BackupSession, SessionSettings, free_second
 from holdfast.datastore.store import Access, Datastore
 from holdfast.errors import BadRequest, Busy, DamagedData, HoldfastError, NotFound, Refused
 from holdfast.errors import ReadOnlyViolation as ReadOnly
@@ -193,6 +194,24 @@ def test_a_backup_has_to_be_later_than_its_base(store: Datastore, time_s: int) -
     with pytest.raises(Refused, match="later"):
         BackupSession.start(store, GROUP, time_s)
     assert [each.time_s for each in store.snapshots(GROUP)] == [1000]
+
+
+def test_a_backup_in_the_second_of_the_last_one_waits_for_the_next(store: Datastore) -> None:
+    back_up(store, CONTENTS, time_s=1000)
+    clock = DrivenClock(1000.25)
+
+    assert free_second(store, GROUP, clock) == 1001
+    assert clock.waits == [0.75]
+
+
+@pytest.mark.parametrize("now_s", [900.5, 1001.5])
+def test_a_backup_in_another_second_does_not_wait(store: Datastore, now_s: float) -> None:
+    back_up(store, CONTENTS, time_s=1000)
+    clock = DrivenClock(now_s)
+
+    assert free_second(store, GROUP, clock) == int(now_s)
+    assert free_second(store, GroupId(GROUP.type, "unheard-of"), clock) == int(now_s)
+    assert clock.waits == []
 
 
 def test_a_base_whose_verification_failed_is_not_used_and_not_compared_with(

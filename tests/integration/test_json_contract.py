@@ -124,6 +124,13 @@ def test_restore_brings_back_and_never_overwrites(used: Program, tmp_path: Path)
     assert (target / "below" / "changed.txt").read_text() == "mine"
 
 
+def test_backup_says_whether_it_was_verified_only_when_it_was(used: Program) -> None:
+    source = used.home / "disk.raw"
+
+    assert used.json("backup", f"d.img:{source}", "--id", "seen")["verified"] is None
+    assert used.json("backup", f"d.img:{source}", "--id", "seen", "--verify")["verified"] is True
+
+
 def test_an_image_comes_back_bit_for_bit(used: Program, tmp_path: Path) -> None:
     used.run("restore", FIRST, tmp_path / "disk", "--archive", "disk.img")
 

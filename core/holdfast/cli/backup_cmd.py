@@ -85,7 +85,7 @@ def run(args: Namespace, console: Console) -> int:
         console.document(_document(outcome))
     else:
         _tell(outcome, console)
-    return DamagedData.exit_code if outcome.has_failed_verification else EXIT_OK
+    return DamagedData.exit_code if outcome.passed_verification is False else EXIT_OK
 
 
 def _request(
@@ -162,7 +162,7 @@ def _document(outcome: "BackupOutcome") -> dict[str, object]:
         ],
         "duration_s": round(outcome.duration_s, 3),
         "warnings": list(outcome.warnings),
-        "verified": not outcome.has_failed_verification,
+        "verified": outcome.passed_verification,
     }
 
 
@@ -180,5 +180,5 @@ def _tell(outcome: "BackupOutcome", console: Console) -> None:
         console.remark(f"would make {outcome.snapshot} (nothing was stored)")
         return
     console.data(str(outcome.snapshot))
-    if outcome.has_failed_verification:
+    if outcome.passed_verification is False:
         console.warning(f"{outcome.snapshot} was verified and is damaged")

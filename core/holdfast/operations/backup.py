@@ -95,7 +95,7 @@ class BackupOutcome:
     Attributes:
         base: the snapshot it built on.
         is_dry_run: nothing was stored.
-        has_failed_verification: it was verified, and something is wrong.
+        passed_verification: what reading it again told; None when nobody asked.
     """
 
     snapshot: SnapshotId
@@ -104,7 +104,7 @@ class BackupOutcome:
     warnings: tuple[str, ...]
     base: SnapshotId | None = None
     is_dry_run: bool = False
-    has_failed_verification: bool = False
+    passed_verification: bool | None = None
 
 
 def back_up(
@@ -158,7 +158,7 @@ def back_up(
         summary = session.finish(notes=request.comment)
         for warning in summary.warnings:
             run.warn(warning)
-    failed = False
+    passed: bool | None = None
     if request.verify_upid is not None:
         from holdfast.datastore.verify import verify  # needs numpy, which takes long to load
 
@@ -166,14 +166,14 @@ def back_up(
         checked = verify(
             store, [summary.snapshot], upid=request.verify_upid, key=request.settings.key
         )
-        failed = checked.has_failed
+        passed = not checked.has_failed
     return BackupOutcome(
         snapshot=summary.snapshot,
         archives=archives,
         duration_s=clock.monotonic_s() - began_s,
         warnings=tuple(run.warnings),
         base=summary.base,
-        has_failed_verification=failed,
+        passed_verification=passed,
     )
 
 

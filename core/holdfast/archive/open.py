@@ -17,7 +17,6 @@ from typing import Final, Self
 
 from holdfast.archive.pxar.accessor import Accessor
 from holdfast.archive.pxar.items import Entry
-from holdfast.datastore.chunk_store import ChunkStore
 from holdfast.datastore.index import Index
 from holdfast.datastore.keys import EncryptionKey
 from holdfast.datastore.manifest import FileEntry, Manifest
@@ -142,7 +141,7 @@ class OpenSnapshot:
         self.snapshot = snapshot
         self.manifest = store.manifest(snapshot, key=key)
         self._key = key
-        self._chunks = ChunkReader(ChunkStore(store.base), key)
+        self._chunks = ChunkReader.of(store, key)
         self._opened = ExitStack()
         self._read_ahead = read_ahead
 

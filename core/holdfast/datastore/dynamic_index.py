@@ -24,8 +24,7 @@ from holdfast.datastore.index import (
     HEAD,
     HEADER_BYTES,
     IndexSummary,
-    create_temporary,
-    discard_temporary,
+    PendingIndex,
     new_uuid,
     read_index_file,
 )
@@ -108,7 +107,7 @@ class DynamicIndex:
         return hashlib.sha256(self.table).digest()
 
 
-class DynamicIndexWriter:
+class DynamicIndexWriter(PendingIndex):
     """Appends chunks in the order of the stream and puts the index in place in one step.
 
     `path` shows nothing before `close`; until then the file is called `NAME.tmp_didx`. Used as a
@@ -117,18 +116,12 @@ class DynamicIndexWriter:
 
     def __init__(self, path: str, *, owner: tuple[int, int] | None = None) -> None:
         """Begin the index `path`, which ends in `.didx` (NoSpace, Refused)."""
-        self.path = path
         self.size_bytes = 0
         self.chunk_count = 0
-        self._owner = owner
         self._hasher = hashlib.sha256()
         self._pending = bytearray(HEADER_BYTES)
         self._hashed_to = HEADER_BYTES
-        self._temporary = files.temporary_name(path, "tmp_didx")
-        self._is_open = False
-        with files.explained(f"creating the index {os.path.basename(path)}"):
-            self._fd = create_temporary(self._temporary)
-        self._is_open = True
+        super().__init__(path, temporary_suffix="tmp_didx", owner=owner)
 
     def append(self, end: int, digest: bytes) -> None:
         """The next chunk, which ends before byte `end` of the stream."""
@@ -158,21 +151,5 @@ class DynamicIndexWriter:
             checksum = self._hasher.digest()
             head = HEAD.pack(MAGIC, new_uuid(), int(time.time()), checksum)
             files.pwrite_all(self._fd, head, 0, path=self._temporary)
-            if self._owner is not None:
-                os.fchown(self._fd, *self._owner)
-            files.rename(self._temporary, self.path)
-        self._is_open = False
-        os.close(self._fd)
+            self._give_name()
         return IndexSummary(self.size_bytes, checksum, self.chunk_count)
-
-    def abandon(self) -> None:
-        """Remove what was begun; does nothing after `close`."""
-        if self._is_open:
-            self._is_open = False
-            discard_temporary(self._fd, self._temporary)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.abandon()

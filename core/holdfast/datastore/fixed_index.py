@@ -20,8 +20,7 @@ from holdfast.datastore.index import (
     HEADER_BYTES,
     INDEX_FILE_BYTES_MAX,
     IndexSummary,
-    create_temporary,
-    discard_temporary,
+    PendingIndex,
     new_uuid,
     read_index_file,
 )
@@ -107,7 +106,7 @@ class FixedIndex:
         return hashlib.sha256(self.table).digest()
 
 
-class FixedIndexWriter:
+class FixedIndexWriter(PendingIndex):
     """Collects digests in any order and puts the index in place in one step.
 
     `path` shows nothing before `close`; until then the file is called `NAME.tmp_fidx`. Used as a
@@ -140,18 +139,13 @@ class FixedIndexWriter:
             raise BadRequest(f"{chunk_bytes} is no size chunks of an image can have")
         if not 0 < size_bytes <= ENTRIES_MAX * chunk_bytes:
             raise BadRequest(f"an image of {size_bytes} bytes cannot be backed up")
-        self.path, self.size_bytes, self.chunk_bytes = path, size_bytes, chunk_bytes
+        self.size_bytes, self.chunk_bytes = size_bytes, chunk_bytes
         self.chunk_count = -(-size_bytes // chunk_bytes)
         self._table = bytearray(DIGEST_BYTES * self.chunk_count)
         self._written = bytearray(self.chunk_count)
         if base is not None:
             self._start_from(base)
-        self._owner = owner
-        self._temporary = files.temporary_name(path, "tmp_fidx")
-        self._is_open = False
-        with files.explained(f"creating the index {os.path.basename(path)}"):
-            self._fd = create_temporary(self._temporary)
-        self._is_open = True
+        super().__init__(path, temporary_suffix="tmp_fidx", owner=owner)
 
     def _start_from(self, base: FixedIndex) -> None:
         if base.chunk_bytes != self.chunk_bytes:
@@ -186,21 +180,5 @@ class FixedIndexWriter:
         with files.explained(f"writing the index {os.path.basename(self.path)}"):
             parts: list[files.Buffer] = [head.ljust(HEADER_BYTES, b"\0"), self._table]
             files.write_all(self._fd, parts, path=self._temporary)
-            if self._owner is not None:
-                os.fchown(self._fd, *self._owner)
-            files.rename(self._temporary, self.path)
-        self._is_open = False
-        os.close(self._fd)
+            self._give_name()
         return IndexSummary(self.size_bytes, checksum, self.chunk_count)
-
-    def abandon(self) -> None:
-        """Remove what was begun; does nothing after `close`."""
-        if self._is_open:
-            self._is_open = False
-            discard_temporary(self._fd, self._temporary)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.abandon()

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Protocol, Self, runtime_checkable
 
 from holdfast.errors import DamagedData, NotFound
 from holdfast.host import files
@@ -106,17 +106,53 @@ def new_uuid() -> bytes:
     return uuid.uuid4().bytes
 
 
-def create_temporary(path: str) -> int:
-    """Open a new file; what a killed writer left under this name is thrown away (OSError)."""
+class PendingIndex:
+    """An index that is being written: under a temporary name until it is complete.
+
+    Used as a context manager, the end of the block removes it unless it was published.
+
+    Attributes:
+        path: its final name.
+    """
+
+    def __init__(
+        self, path: str, *, temporary_suffix: str, owner: tuple[int, int] | None = None
+    ) -> None:
+        """Make the temporary file; what a killed writer left is thrown away (NoSpace, Refused)."""
+        self.path = path
+        self._owner = owner
+        self._temporary = files.temporary_name(path, temporary_suffix)
+        self._is_open = False
+        with files.explained(f"creating the index {os.path.basename(path)}"):
+            self._fd = _create_anew(self._temporary)
+        self._is_open = True
+
+    def _give_name(self) -> None:
+        """Rename the file, which is written to its end, to its final name (OSError)."""
+        if self._owner is not None:
+            os.fchown(self._fd, *self._owner)
+        files.rename(self._temporary, self.path)
+        self._is_open = False
+        os.close(self._fd)
+
+    def abandon(self) -> None:
+        """Remove what was begun; does nothing once the index has its name."""
+        if self._is_open:
+            self._is_open = False
+            os.close(self._fd)
+            with suppress(OSError):
+                files.unlink(self._temporary)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.abandon()
+
+
+def _create_anew(path: str) -> int:
     try:
         return files.create(path)
     except FileExistsError:
         files.unlink(path)
         return files.create(path)
-
-
-def discard_temporary(fd: int, path: str) -> None:
-    """Close and remove an index that will never be finished."""
-    os.close(fd)
-    with suppress(OSError):
-        files.unlink(path)

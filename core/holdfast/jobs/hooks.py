@@ -10,8 +10,10 @@ there at that time is safe.
 """
 
 import os
+import select
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
@@ -78,7 +80,6 @@ def _listen(
     child: "subprocess.Popen[str]", say: Callable[[str], None], timeout_s: float
 ) -> int | None:
     """Pass the output on; the exit code, or None when the time was up."""
-    import threading
 
     def read() -> None:
         assert child.stdout is not None
@@ -90,10 +91,10 @@ def _listen(
     try:
         code: int | None = child.wait(timeout_s)
     except subprocess.TimeoutExpired:
-        _end_group(child)
+        _end_group(child, reader)
         code = None
     except BaseException:
-        _end_group(child)
+        _end_group(child, reader)
         raise
     finally:
         reader.join(_GRACE_S)  # a grandchild may hold the pipe open for longer
@@ -102,12 +103,20 @@ def _listen(
     return code
 
 
-def _end_group(child: "subprocess.Popen[str]") -> None:
+def _end_group(child: "subprocess.Popen[str]", reader: threading.Thread) -> None:
+    """Ask everybody in the hook's group to end, wait for them, then end who is left.
+
+    The program itself is waited for last: until then its number, which is the group's too, cannot be
+    used again by anybody else.
+    """
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGTERM)
-    try:
-        child.wait(_GRACE_S)
-    except subprocess.TimeoutExpired:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+        handle = os.pidfd_open(child.pid)
+        try:
+            select.select([handle], [], [], _GRACE_S)
+        finally:
+            os.close(handle)
+    reader.join(_GRACE_S)  # its children have ended, or at least let go of its output
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()

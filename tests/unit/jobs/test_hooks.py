@@ -1,13 +1,12 @@
 """Hooks: output into the log, exit codes heeded, time limits kept."""
 
-import os
 import time
 from pathlib import Path
 
 import pytest
+from tests.harness.processes import has_ended
 
 from holdfast.errors import TemporaryFailure
-from holdfast.host import process
 from holdfast.jobs.hooks import HookFailed, run_hook
 
 
@@ -60,6 +59,14 @@ def test_a_hook_that_takes_too_long_is_ended_with_all_its_children(tmp_path: Pat
         call([program], timeout_s=0.5)
 
     assert time.monotonic() - began < 8
-    child = int((tmp_path / "pid").read_text())
-    assert process.start_ticks(child) is None or os.getpgid(child) != os.getpgrp()
-    assert process.start_ticks(child) is None
+    assert has_ended(int((tmp_path / "pid").read_text()))
+
+
+def test_children_that_ignore_the_request_are_ended_too(tmp_path: Path) -> None:
+    stubborn = f"(trap '' TERM; exec sleep 600) >/dev/null 2>&1 & echo $! > {tmp_path}/pid"
+    program = script(tmp_path / "h", f"{stubborn}; sleep 600")
+
+    with pytest.raises(TemporaryFailure, match="longer than"):
+        call([program], timeout_s=0.5)
+
+    assert has_ended(int((tmp_path / "pid").read_text()))

@@ -65,6 +65,33 @@ def test_verify_ends_with_20_and_names_who_is_hit(program: Program, small: Small
     assert "failed" in program.run("verify", FIRST, code=20).text
 
 
+def test_what_an_interrupted_backup_left_is_a_warning_and_can_be_forgotten(
+    program: Program, small: SmallStore
+) -> None:
+    left = SECOND.replace("03-01", "04-01")
+    (small.base / left).mkdir()
+    (small.base / left / "x.raw.tmp_didx").write_bytes(b"half")
+
+    found = program.run("verify", "--json", code=3)
+
+    assert [one["state"] for one in found.document["snapshots"]] == ["unfinished", "ok", "ok"]
+    assert f"holdfast forget {left}" in found.err
+    assert "1 skipped" in program.run("verify", code=3).text
+    program.run("forget", left, "--yes")
+    program.run("verify")
+
+
+def test_show_has_earlier_results(program: Program, small: SmallStore) -> None:
+    program.run("verify", FIRST)
+    small.flip(small.put(A))
+    program.run("verify", FIRST, code=20)
+
+    history = program.json("show", FIRST)["verify_history"]
+    assert [one["state"] for one in history] == ["ok", "failed"]
+    assert history[-1] == program.json("show", FIRST)["verify_state"]
+    assert "earlier" in program.run("show", FIRST).text
+
+
 def test_read_only_verify_marks_nothing(program: Program, small: SmallStore) -> None:
     small.flip(small.put(A))
     before = {path: path.stat() for path in small.base.rglob("*")}

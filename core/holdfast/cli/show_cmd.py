@@ -5,8 +5,10 @@ from argparse import ArgumentParser, Namespace
 from holdfast.cli import plain_text, selection
 from holdfast.cli.console import Console
 from holdfast.cli.snapshots_cmd import as_json, verified_text, verify_state_json
-from holdfast.datastore.manifest import Manifest
+from holdfast.datastore import verify_history
+from holdfast.datastore.manifest import Manifest, VerifyState
 from holdfast.errors import EXIT_OK
+from holdfast.ids import epoch_to_name
 from holdfast.operations import snapshots
 from holdfast.operations.contents import archive_name
 from holdfast.operations.snapshots import SnapshotSummary
@@ -35,7 +37,13 @@ def run(args: Namespace, console: Console) -> int:
 def manifest_json(manifest: Manifest | None) -> dict[str, object]:
     """What `show` knows beyond the list."""
     if manifest is None:
-        return {"manifest": None, "upload": None, "key_fingerprint": None, "signed": False}
+        return {
+            "manifest": None,
+            "upload": None,
+            "key_fingerprint": None,
+            "signed": False,
+            "verify_history": [],
+        }
     stats = manifest.chunk_upload_stats
     return {
         "manifest": [
@@ -59,9 +67,13 @@ def manifest_json(manifest: Manifest | None) -> dict[str, object]:
         "key_fingerprint": manifest.key_fingerprint,
         "signed": manifest.signature is not None,
         "verify_history": [
-            state for state in (verify_state_json(manifest.verify_state),) if state is not None
+            verify_state_json(state) for state in verify_history.read(manifest.unprotected)
         ],
     }
+
+
+def _result(state: VerifyState) -> str:
+    return f"{epoch_to_name(state.upid.start_s)} {state.state.value}"
 
 
 def _print(console: Console, summary: SnapshotSummary, manifest: Manifest | None) -> None:
@@ -76,6 +88,10 @@ def _print(console: Console, summary: SnapshotSummary, manifest: Manifest | None
     ]
     if manifest is not None:
         facts += [("key", manifest.key_fingerprint or "none, not encrypted")]
+        earlier = verify_history.read(manifest.unprotected)[-2::-1]
+        facts += [
+            ("" if number else "earlier", _result(each)) for number, each in enumerate(earlier)
+        ]
         if (stats := manifest.chunk_upload_stats) is not None:
             uploaded = (
                 f"{stats.count:,} chunks, {plain_text.size_text(stats.size)}, stored as "

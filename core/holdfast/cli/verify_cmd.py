@@ -100,23 +100,24 @@ def _chunk(one: DamagedChunk) -> dict[str, object]:
 
 
 def _tell(console: Console, outcome: VerifyOutcome, duration_s: float) -> None:
-    styles = {SnapshotFate.OK: "good", SnapshotFate.FAILED: "bad", SnapshotFate.SKIPPED: "faint"}
+    styles = {SnapshotFate.OK: "good", SnapshotFate.FAILED: "bad"}
     for one in outcome.snapshots:
-        state = console.styled(f"{one.fate.value:<7}", styles[one.fate])
+        state = console.styled(f"{one.fate.value:<10}", styles.get(one.fate, "faint"))
         ns = f"{one.snapshot.ns}: " if one.snapshot.ns.parts else ""
         console.data(f"{state}  {plain_text.harmless(ns + str(one.snapshot))}")
         for problem in one.problems:
-            console.data(f"         {plain_text.harmless(problem)}")
+            console.data(f"            {plain_text.harmless(problem)}")
     for damaged in outcome.damaged:
         names = ", ".join(str(snapshot) for snapshot in damaged.snapshots)
         console.data(f"chunk {damaged.chunk.digest.hex()} {damaged.chunk.fault}: hits {names}")
     if outcome.damaged:
         console.remark("`holdfast affected DIGEST` tells which files; a new backup heals chunks")
     counts = Counter(one.fate for one in outcome.snapshots)
+    skipped = counts[SnapshotFate.SKIPPED] + counts[SnapshotFate.UNFINISHED]
     size, rate = outcome.decoded_bytes, outcome.decoded_bytes / max(duration_s, 0.001)
     console.data(
         f"{counts[SnapshotFate.OK]} ok, {counts[SnapshotFate.FAILED]} failed,"
-        f" {counts[SnapshotFate.SKIPPED]} skipped; {outcome.chunks:,} chunks,"
+        f" {skipped} skipped; {outcome.chunks:,} chunks,"
         f" {plain_text.size_text(size)} in {plain_text.span_text(duration_s)}"
         f" ({plain_text.size_text(rate)}/s)"
     )

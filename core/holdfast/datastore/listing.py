@@ -24,6 +24,7 @@ from holdfast.ids import (
     name_to_epoch,
 )
 
+_TEMPORARY: Final = ".tmp_"  # in the name of every file that is being written
 _TYPES: Final = (BackupType.VM, BackupType.CT, BackupType.HOST)
 
 
@@ -86,6 +87,18 @@ def snapshots(base: str, group: GroupId) -> list[SnapshotId]:
 def is_finished(base: str, snapshot: SnapshotId) -> bool:
     """Whether the snapshot has a manifest (OSError)."""
     return is_regular(os.path.join(base, snapshot.path, MANIFEST_NAME))
+
+
+def is_abandoned(base: str, snapshot: SnapshotId) -> bool:
+    """Whether a snapshot without manifest, that nobody holds, is what an interrupted backup left.
+
+    Such a backup leaves no file at all or one half written. Where all files are whole, it may be the
+    manifest that was lost (OSError).
+    """
+    with files.scanned(os.path.join(base, snapshot.path)) as entries:
+        names = [entry.name for entry in entries]
+    is_whole = any(name.endswith(SUFFIXES) for name in names)
+    return not is_whole or any(_TEMPORARY in name for name in names)
 
 
 def is_regular(path: str) -> bool:

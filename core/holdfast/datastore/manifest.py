@@ -62,6 +62,22 @@ class VerifyState:
     state: VerifyResult
     upid: Upid
 
+    @classmethod
+    def from_json(cls, value: Json) -> "VerifyState | None":
+        """Read a `verify_state`; None when it is none."""
+        if not isinstance(value, dict) or value.get("state") not in tuple(VerifyResult):
+            return None
+        upid = value.get("upid")
+        if not isinstance(upid, str):
+            return None
+        try:
+            return cls(VerifyResult(value["state"]), Upid.parse(upid))
+        except BadRequest:
+            return None
+
+    def to_json(self) -> dict[str, Json]:
+        return {"state": self.state.value, "upid": str(self.upid)}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkUploadStats:
@@ -287,16 +303,7 @@ class Manifest:
     @property
     def verify_state(self) -> VerifyState | None:
         """The last verification; None when there was none or it cannot be read."""
-        value = self.unprotected.get("verify_state")
-        if not isinstance(value, dict) or value.get("state") not in tuple(VerifyResult):
-            return None
-        upid = value.get("upid")
-        if not isinstance(upid, str):
-            return None
-        try:
-            return VerifyState(VerifyResult(value["state"]), Upid.parse(upid))
-        except BadRequest:
-            return None
+        return VerifyState.from_json(self.unprotected.get("verify_state"))
 
     @property
     def chunk_upload_stats(self) -> ChunkUploadStats | None:

@@ -23,6 +23,7 @@ class SnapshotFate(StrEnum):
     OK = "ok"
     FAILED = "failed"
     SKIPPED = "skipped"
+    UNFINISHED = "unfinished"  # what an interrupted backup left; no data was ever promised
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from holdfast.datastore import digest_set
+from holdfast.datastore import digest_set, listing, verify_history
 from holdfast.datastore.digest_set import DigestSet
 from holdfast.datastore.gc_mark import users_of
 from holdfast.datastore.index_walk import index_files, snapshot_of
 from holdfast.datastore.keys import EncryptionKey
-from holdfast.datastore.manifest import Manifest
+from holdfast.datastore.manifest import Manifest, VerifyResult, VerifyState
 from holdfast.datastore.observer import NOBODY, Observer
 from holdfast.datastore.options import ChunkOrder
 from holdfast.datastore.snapshot_check import SnapshotCheck, SnapshotFate, check_files
@@ -40,6 +40,7 @@ from holdfast.host.clock import SYSTEM_CLOCK, Clock
 from holdfast.host.locks import LockMode
 from holdfast.ids import SnapshotId
 from holdfast.units import DAY
+from holdfast.upid import Upid
 
 if TYPE_CHECKING:
     from holdfast.datastore.store import Datastore
@@ -137,7 +138,8 @@ def verify(
 
     Args:
         store: open for writing to have results kept, or for reading.
-        snapshots: finished or not; one that is not finished fails, one that is gone is skipped.
+        snapshots: finished or not; one whose backup was interrupted is passed over with a warning,
+            one that lost its manifest fails, one that is gone is skipped.
         upid: the task that the results are signed with.
         options: what to leave out.
         key: snapshots that were signed with it are checked in full.
@@ -223,10 +225,7 @@ class _Run:
                 self._decide(snapshot, SnapshotFate.SKIPPED, "in use by another task")
                 return None
             except (NotFound, DamagedData) as error:
-                if not self._store.exists(snapshot):
-                    self._decide(snapshot, SnapshotFate.SKIPPED, "it has been removed")
-                else:
-                    self._decide(snapshot, SnapshotFate.FAILED, error.message)
+                self._without_manifest(snapshot, error)
                 return None
             batch = Batch()
             self._batches.append(batch)
@@ -242,6 +241,21 @@ class _Run:
             pending.lock.close()
             raise
         return pending
+
+    def _without_manifest(self, snapshot: SnapshotId, error: NotFound | DamagedData) -> None:
+        """Nothing can be checked: tell what is lost from what never was."""
+        if not self._store.exists(snapshot):
+            self._decide(snapshot, SnapshotFate.SKIPPED, "it has been removed")
+        elif isinstance(error, NotFound) and listing.is_abandoned(self._store.base, snapshot):
+            self._decide(
+                snapshot, SnapshotFate.UNFINISHED, "its backup was interrupted: nothing to verify"
+            )
+            self._observer.warn(
+                f"{snapshot} was never finished; `holdfast prune` removes it in time,"
+                f" `holdfast forget {snapshot}` at once"
+            )
+        else:
+            self._decide(snapshot, SnapshotFate.FAILED, error.message)
 
     def _tasks(self, check: SnapshotCheck, batch: Batch) -> list[list[Task]]:
         """One list per index: the chunks that this run has not seen."""
@@ -305,7 +319,8 @@ class _Run:
 
     def _mark(self, snapshot: SnapshotId, fate: SnapshotFate) -> None:
         def change(unprotected: dict[str, Any]) -> None:
-            unprotected["verify_state"] = {"state": fate.value, "upid": self._upid}
+            result = VerifyState(VerifyResult(fate.value), Upid.parse(self._upid))
+            verify_history.add(unprotected, result)
 
         try:
             self._store.update_unprotected(snapshot, change)

@@ -1,11 +1,14 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.harness.driven_clock import DrivenClock
 from tests.harness.small_store import UPID, SmallStore
 from tests.harness.stores import SAMPLE, materialise_sample
 
+from holdfast.datastore import verify_history
 from holdfast.datastore.keys import EncryptionKey
+from holdfast.datastore.manifest import VerifyResult, VerifyState
 from holdfast.datastore.options import ChunkOrder, StoreOptions
 from holdfast.datastore.snapshot_check import SnapshotFate
 from holdfast.datastore.store import Access, Datastore
@@ -14,11 +17,13 @@ from holdfast.datastore.verify_workers import Fault
 from holdfast.host.locks import LockMode
 from holdfast.ids import SnapshotId
 from holdfast.units import DAY
+from holdfast.upid import Upid
 
 A, B, C = b"a" * 4096, b"b" * 4096, b"c" * 5000
 KEY = EncryptionKey(bytes(range(32)))
 EVERYTHING = VerifyOptions()
 OK, FAILED, SKIPPED = SnapshotFate.OK, SnapshotFate.FAILED, SnapshotFate.SKIPPED
+UNFINISHED = SnapshotFate.UNFINISHED
 
 
 @pytest.fixture
@@ -40,7 +45,9 @@ def fates(outcome: VerifyOutcome) -> list[SnapshotFate]:
     return [one.fate for one in outcome.snapshots]
 
 
-def test_the_recorded_store_is_sound_and_the_unfinished_snapshot_fails(tmp_path: Path) -> None:
+def test_the_recorded_store_is_sound_and_the_unfinished_snapshot_is_told_apart(
+    tmp_path: Path,
+) -> None:
     materialise_sample(tmp_path)
     expect = SAMPLE["expect"]
     store = Datastore.open(str(tmp_path), Access.READ_WRITE)
@@ -58,12 +65,68 @@ def test_the_recorded_store_is_sound_and_the_unfinished_snapshot_fails(tmp_path:
         assert {one.snapshot.path for one in outcome.snapshots if one.fate is OK} == set(
             expect["finished_snapshots"]
         )
-        assert {one.snapshot.path for one in outcome.snapshots if one.fate is FAILED} == set(
+        assert {one.snapshot.path for one in outcome.snapshots if one.fate is UNFINISHED} == set(
             expect["unfinished_snapshots"]
         )
         assert outcome.chunks == expect["referenced_chunks"]
     assert blind.checksum_only > 0
     assert keyed.checksum_only == 0
+
+
+def test_what_an_interrupted_backup_left_is_no_damage_but_a_lost_manifest_is(
+    small: SmallStore,
+) -> None:
+    left, lost, empty = (
+        small.snapshot(f"host/a/2026-01-0{day}T00:00:00Z", {"x.pxar.didx": [A]})
+        for day in (1, 2, 3)
+    )
+    for snapshot in (left, lost, empty):
+        (small.base / snapshot.path / "index.json.blob").unlink()
+    (small.base / left.path / "y.pxar.tmp_didx").write_bytes(b"half")
+    (small.base / empty.path / "x.pxar.didx").unlink()
+
+    outcome = check(small, left, lost, empty)
+
+    assert fates(outcome) == [UNFINISHED, FAILED, UNFINISHED]
+    assert outcome.has_failed
+    assert not check(small, left, empty).has_failed
+
+
+def test_earlier_results_are_kept_with_those_of_other_programs(small: SmallStore) -> None:
+    snapshot = small.snapshot("host/a/2026-01-01T00:00:00Z", {"x.pxar.didx": [A]})
+    upids = [UPID.replace("65500000", f"6550000{number}") for number in range(4)]
+
+    def other_program(unprotected: dict[str, Any]) -> None:
+        unprotected["verify_state"] = {"state": "failed", "upid": upids[1]}
+
+    verify(small.store, [snapshot], upid=upids[0])
+    small.store.update_unprotected(snapshot, other_program)
+    for upid in upids[2:]:
+        verify(small.store, [snapshot], upid=upid)
+
+    history = verify_history.read(small.store.manifest(snapshot).unprotected)
+    assert [(str(one.state), str(one.upid)) for one in history] == [
+        ("ok", upids[0]),
+        ("failed", upids[1]),
+        ("ok", upids[2]),
+        ("ok", upids[3]),
+    ]
+
+
+def test_the_history_is_bounded_and_survives_nonsense() -> None:
+    unprotected: dict[str, Any] = {
+        verify_history.KEY: [None, 7, {"state": "ok"}, {"state": [], "upid": UPID}],
+        "verify_state": "broken",
+    }
+    assert verify_history.read(unprotected) == ()
+    for number in range(50):
+        upid = Upid.parse(UPID.replace("65500000", f"655000{number:02}"))
+        verify_history.add(unprotected, VerifyState(VerifyResult.OK, upid))
+
+    kept = verify_history.read(unprotected)
+    assert len(kept) == verify_history.RESULTS_MAX
+    assert kept[-1].upid.start_s == 0x65500049
+    assert verify_history.read({verify_history.KEY: "text"}) == ()
 
 
 def test_a_sound_snapshot_is_marked_with_the_task(small: SmallStore) -> None:

@@ -184,6 +184,39 @@ class SnappingCutter:
         return start - self.base
 
 
+class FixedCutter:
+    """Cuts at every suggestion and after `chunk_bytes`: for streams of records and whole files.
+
+    Files that begin at suggestions lie in chunks of their own, so that indexes over them can be
+    put together anew without reading them.
+    """
+
+    def __init__(self, chunk_bytes: int) -> None:
+        """Chunks of at most `chunk_bytes`, a power of two as for other cutters."""
+        self.params = ChunkingParams(
+            chunk_bytes_min=min(MEAN_BYTES_MIN, chunk_bytes),
+            chunk_bytes_mean=chunk_bytes,
+            chunk_bytes_max=chunk_bytes,
+        )
+        self.base = 0
+        self._suggestions = _Suggestions()
+        self.suggest = self._suggestions.add
+
+    def next_cut(self, data: memoryview, *, ended: bool = False) -> int:
+        """See StreamCutter."""
+        start = self._suggestions.first_from(self.base + 1)
+        limit = self.params.chunk_bytes_max
+        length = limit if start is None else min(start - self.base, limit)
+        if length > len(data) or (length == len(data) and ended):
+            return 0
+        self.force(length)
+        return length
+
+    def force(self, raw_bytes: int, injected_bytes: int = 0) -> None:
+        """See StreamCutter."""
+        self.base += raw_bytes + injected_bytes
+
+
 def stream_cutter(chunker: Chunker, params: ChunkingParams) -> StreamCutter:
     """The rule that belongs to a content cutter."""
     if chunker is Chunker.BUZHASH:

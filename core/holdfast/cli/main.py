@@ -10,7 +10,7 @@ from argparse import Namespace
 from typing import Final
 
 from holdfast.cli import arguments, commands, journaled, signals
-from holdfast.cli.console import Console, OutputClosed, silence
+from holdfast.cli.console import Console, OutputClosed
 from holdfast.errors import EXIT_OK, EXIT_WARNINGS, BadRequest, HoldfastError, Stopped
 
 _TRACEBACK_VERBOSITY: Final = 2
@@ -36,17 +36,6 @@ def main(words: list[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001  # the last place where a crash can become a sentence
         return _report(console, _unexpected(error))
     return code
-
-
-def entry() -> None:
-    """Console script."""
-    code = main()
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            silence(stream)
-    sys.exit(code)
 
 
 def _before_parsing(words: list[str]) -> Namespace:

@@ -12,14 +12,14 @@ manifest, which counts as unfinished; its locks fall with the process.
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
-from holdfast.chunking.boundaries import stream_cutter
+from holdfast.chunking.boundaries import StreamCutter, stream_cutter
 from holdfast.chunking.cutters import Chunker
 from holdfast.chunking.params import ChunkingParams
 from holdfast.datastore import blob, layout
@@ -221,18 +221,29 @@ class BackupSession:
 
     # What goes into the snapshot ---------------------------------------------------------------
 
-    def stream(self, filename: str, *, chunk_mean: int | None = None) -> StreamWriter:
-        """A writer for the archive `filename`, such as `root.mpxar.didx` (BadRequest)."""
+    def stream(
+        self,
+        filename: str,
+        *,
+        chunk_mean: int | None = None,
+        cutter: StreamCutter | None = None,
+    ) -> StreamWriter:
+        """A writer for the archive `filename`, such as `root.mpxar.didx` (BadRequest).
+
+        It is cut by the settings' chunker, or by a `cutter` of the caller.
+        """
         path = self._path_for(filename, ".didx")
-        params = ChunkingParams.for_mean(chunk_mean or self.settings.chunk_mean)
+        if cutter is None:
+            params = ChunkingParams.for_mean(chunk_mean or self.settings.chunk_mean)
+            cutter = stream_cutter(self.settings.chunker, params)
         if self.base is not None:
             self.base.index(filename)
         writer = StreamWriter(
-            stream_cutter(self.settings.chunker, params),
+            cutter,
             DynamicIndexWriter(path, owner=self.store.owner_ids),
             self._workers,
             self.known,
-            self._pool(segment_bytes_for(params.chunk_bytes_max)),
+            self._pool(segment_bytes_for(cutter.params.chunk_bytes_max)),
             on_close=partial(self._closed, filename),
         )
         self._writers[filename] = writer
@@ -264,8 +275,14 @@ class BackupSession:
         parts = blob.encode(data, key=settings.content_key, level=settings.level)
         return self._store_blob(filename, parts)
 
-    def finish(self, *, notes: str = "") -> SessionSummary:
+    def finish(
+        self, *, notes: str = "", unprotected: Mapping[str, Any] | None = None
+    ) -> SessionSummary:
         """Make the snapshot complete and visible; nothing can be added afterwards.
+
+        Args:
+            notes: the snapshot's note.
+            unprotected: more for the part of the manifest that no signature covers.
 
         Raises:
             BadRequest: an archive is still being written, or there is none.
@@ -281,7 +298,7 @@ class BackupSession:
         self._workers.check()
         if self._base_id is not None and not self.store.exists(self._base_id):
             raise NotFound(f"{self._base_id}, which this backup builds on, was removed meanwhile")
-        manifest = self._manifest(notes)
+        manifest = self._manifest(notes, unprotected or {})
         with files.explained(f"finishing {self.snapshot}"):
             self._flush()
             files.replace_file(
@@ -407,15 +424,16 @@ class BackupSession:
 
     # The end -----------------------------------------------------------------------------------
 
-    def _manifest(self, notes: str) -> Manifest:
+    def _manifest(self, notes: str, extra: Mapping[str, Any]) -> Manifest:
         stats = self.stats
         unprotected: dict[str, Any] = {
+            **extra,
             "chunk_upload_stats": {
                 "count": stats.count,
                 "size": stats.size + self._blob_bytes,
                 "compressed_size": stats.compressed_size,
                 "duplicates": stats.duplicates,
-            }
+            },
         }
         if notes:
             unprotected["notes"] = notes

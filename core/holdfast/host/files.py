@@ -8,7 +8,6 @@ import ctypes
 import errno
 import functools
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -149,6 +148,8 @@ def pwrite_all(fd: int, data: Buffer, offset: int, *, path: object = None) -> No
 
 def temporary_name(path: str, suffix: str | None = None) -> str:
     """Beside `path`, its last extension replaced by `tmp_XXXXXX` (or by `suffix`)."""
+    import secrets  # takes longer to load than many a command to run
+
     directory, name = os.path.split(path)
     stem, dot, _extension = name.rpartition(".")
     ending = suffix or f"tmp_{secrets.token_hex(3)}"

@@ -21,10 +21,10 @@ duplicate. The descriptor is close-on-exec, so scripts a worker starts never hol
 """
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from holdfast.errors import BadRequest
 from holdfast.host import files
@@ -46,8 +46,7 @@ _POLL_S_MIN: Final = 0.01
 _POLL_S_MAX: Final = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class Flags:
+class Flags(NamedTuple):
     """The byte, taken apart."""
 
     pending: int
@@ -63,16 +62,14 @@ class Flags:
         return self.pending | self.running
 
 
-@dataclass(frozen=True, slots=True)
-class Beginning:
+class Beginning(NamedTuple):
     """What `begin` makes of the byte: flags to work on (None: a worker has them) and the byte."""
 
     work: int | None
     byte: int
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
+class Round(NamedTuple):
     """One pass of a worker: what it owes, and what of that was asked for since the last pass."""
 
     owed: int
@@ -184,6 +181,15 @@ class RequestFlags:
             raise
         drop_range_lock(self._fd, start=STATE)
         return plan.work
+
+    @contextmanager
+    def state_held(self) -> Iterator[None]:
+        """Hold STATE for a short change of something that belongs to the flags (OSError)."""
+        wait_range_lock(self._fd, LockMode.EXCLUSIVE, start=STATE)
+        try:
+            yield
+        finally:
+            drop_range_lock(self._fd, start=STATE)
 
     def publish(self, owed: int) -> None:
         """Worker, STATE held: write what is being worked on, clear pending, and free STATE."""

@@ -2,10 +2,18 @@ import random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.harness.streams import counter, pseudo_random, vector_input
 from tests.harness.vectors import load
 
-from holdfast.chunking.boundaries import BoundaryCutter, SnappingCutter, StreamCutter, stream_cutter
+from holdfast.chunking.boundaries import (
+    BoundaryCutter,
+    FixedCutter,
+    SnappingCutter,
+    StreamCutter,
+    stream_cutter,
+)
 from holdfast.chunking.cutters import Chunker, cutter_for
 from holdfast.chunking.params import ChunkingParams
 from holdfast.units import KIB, MIB
@@ -181,3 +189,29 @@ def test_a_forced_boundary_starts_a_new_chunk_behind_the_injection() -> None:
     again = SnappingCutter(SMALL)
 
     assert cutter.next_cut(data) == again.next_cut(data)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 200 * KIB), min_size=1, max_size=12),
+    step=st.sampled_from([1, 7 * KIB, 64 * KIB, 1024 * KIB]),
+)
+def test_the_fixed_cutter_gives_each_file_chunks_of_its_own(lengths: list[int], step: int) -> None:
+    cutter = FixedCutter(64 * KIB)
+    data = memoryview(bytes(sum(lengths)))
+    expected: list[int] = []
+    position = 0
+    for length in lengths:
+        cutter.suggest(position)
+        expected += [64 * KIB] * (length // (64 * KIB)) + [length % (64 * KIB)]
+        position += length
+
+    cuts: list[int] = []
+    start = 0
+    step = max(step, len(data) // 50)
+    for known in [*range(step, len(data), step), len(data)]:
+        while length := cutter.next_cut(data[start:known], ended=known == len(data)):
+            cuts.append(length)
+            start += length
+    cuts.append(len(data) - start)
+
+    assert cuts == [length for length in expected if length]

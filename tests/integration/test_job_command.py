@@ -146,7 +146,10 @@ def test_a_detached_job_goes_on_alone_and_can_be_watched_and_stopped(host: Host)
 
     assert wait_for_end(host, upid)["state"] == "stopped"
     assert "TASK ERROR: stopped on request" in host.run("task", "log", upid)
-    assert host.json("job", "show", "slow")["last"]["state"] == "stopped"
+    job = host.json("job", "show", "slow")
+    assert (job["last"]["state"], job["owed"]) == ("stopped", True)
+    assert "stopped, owed" in host.run("job", "list")
+    assert host.json("scheduler", "--once") == {"started": []}
 
 
 def test_asking_for_a_running_job_adds_exactly_one_more_run(host: Host) -> None:

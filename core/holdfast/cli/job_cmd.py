@@ -8,7 +8,7 @@ from typing import Any, Final
 from holdfast.cli import arguments, commands, journaled, plain_text
 from holdfast.cli.console import Console
 from holdfast.config import edit
-from holdfast.config.jobs import JobSettings
+from holdfast.config.jobs import JobKind, JobSettings
 from holdfast.config.settings import Settings
 from holdfast.errors import (
     EXIT_OK,
@@ -128,6 +128,8 @@ def _list(args: Namespace, console: Console, settings: Settings) -> int:
     for document in documents:
         last = document["last"]
         state = "running" if document["running"] else last["state"] or "never ran"
+        if document["owed"] and not document["running"]:
+            state += ", owed"
         rows.append(
             [
                 document["name"],
@@ -181,7 +183,7 @@ def _wait(args: Namespace, console: Console) -> int:
 def _run(args: Namespace, console: Console, settings: Settings, job: JobSettings) -> int:
     if args.detach:
         words = ["--config", args.config, "--state-dir", args.state_dir, "job", "run", job.name]
-        return journaled.detach(args, console, words)
+        return journaled.detach(args, console, words, keyfile=_key_path(settings, job))
 
     @contextmanager
     def open_task() -> Iterator[tuple[TaskWriter, str]]:
@@ -218,6 +220,13 @@ def _run(args: Namespace, console: Console, settings: Settings, job: JobSettings
         span = plain_text.span_text(state.duration_s)
         console.remark(f"job {job.name}: {state.state or 'done'} in {span}")
     return _EXIT_CODES.get(state.state, HoldfastError.exit_code)
+
+
+def _key_path(settings: Settings, job: JobSettings) -> str | None:
+    """The key that the job's commands will use."""
+    if job.kind not in (JobKind.BACKUP, JobKind.VERIFY):
+        return None
+    return job.keyfile or settings.store(job.store).keyfile
 
 
 def _run_inside(words: Sequence[str], args: Namespace, console: Console) -> int:

@@ -41,6 +41,7 @@ WORKER_TYPES: Final = {
     "pg backup": "backup",
     "pg restore": "reader",
 }
+_WITHOUT_KEY: Final = frozenset({"gc", "prune"})
 _TARGETS: Final = ("snapshot", "group", "target_name", "selection", "what")
 _ENDS: Final = {20: "damaged data was found", 15: "nothing matched", 11: "a lock is held"}
 
@@ -104,7 +105,7 @@ def run(
     if getattr(args, "dry_run", False) or args.read_only or console.task is not None:
         return module.run(args, console)
     if args.detach:
-        return detach(args, console, words)
+        return detach(args, console, words, keyfile=_key_path(name, args))
     from holdfast.config.settings import Settings
 
     settings = Settings.read(args.config)
@@ -120,11 +121,31 @@ def run(
     return code
 
 
-def detach(args: Namespace, console: "Console", words: Sequence[str]) -> int:
-    """Start the same command again in its own session and print its UPID."""
+def _key_path(name: str, args: Namespace) -> str | None:
+    from holdfast.cli import key_source
+
+    try:
+        return None if name in _WITHOUT_KEY else key_source.key_path(args)
+    except HoldfastError:
+        return None  # the worker says what is wrong with the store
+
+
+def detach(
+    args: Namespace, console: "Console", words: Sequence[str], *, keyfile: str | None
+) -> int:
+    """Start the same command again in its own session and print its UPID.
+
+    Args:
+        args: the parsed command line.
+        console: of this run.
+        words: the command line.
+        keyfile: the key whose passphrase may have to be asked for while there is a terminal.
+    """
+    from holdfast.cli import key_source
     from holdfast.jobs import worker
 
-    started = worker.start_detached([word for word in words if word != "--detach"])
+    secrets = key_source.asked_ahead(keyfile)
+    started = worker.start_detached([word for word in words if word != "--detach"], secrets)
     if started.remark:
         console.remark(started.remark)
     if started.upid is None:

@@ -33,8 +33,33 @@ def load_key(args: Arguments) -> EncryptionKey | None:
         KeyProblem: no passphrase, or the wrong one.
         DamagedData: it is no key file.
     """
-    path = args.keyfile or Settings.read(args.config).store(args.store).keyfile
+    path = key_path(args)
     return None if not path else unlock(path)
+
+
+def key_path(args: Arguments) -> str | None:
+    """The key file of --keyfile, or of the store's configuration."""
+    return args.keyfile or Settings.read(args.config).store(args.store).keyfile
+
+
+def asked_ahead(path: str | None) -> dict[str, bytes]:
+    """For a worker that cannot ask: the passphrase of the key at `path`, if it has to be typed.
+
+    Returns:
+        By the variable that names the file it is to be read from; empty when there is no need.
+
+    Raises:
+        KeyProblem: the passphrase is wrong.
+        NotFound, DamagedData: there is no such key file.
+    """
+    if not path or _said(OLD) is not None or not _can_ask():
+        return {}
+    key_file = key_files.load(path)
+    if key_file.kdf_name is KdfName.NONE:
+        return {}
+    typed = _ask(f"passphrase of {path}: ")
+    key_file.unlock(typed)
+    return {f"{OLD}_FILE": typed}
 
 
 def load_key_if_possible(args: Arguments, console: "Console") -> EncryptionKey | None:

@@ -51,3 +51,15 @@ def user_name() -> str:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return str(os.geteuid())
+
+
+def boot_s() -> float:
+    """When this machine started, in seconds since 1970; 0 when it cannot be told."""
+    try:
+        with open("/proc/stat", "rb") as stat_file:
+            for line in stat_file:
+                if line.startswith(b"btime "):
+                    return float(line.split()[1])
+    except (OSError, ValueError, IndexError):
+        pass
+    return 0.0

@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -26,6 +26,7 @@ from holdfast.host import process
 from holdfast.upid import Upid
 
 READY_FD: Final = "HOLDFAST_READY_FD"
+NO_SECRETS: Final[Mapping[str, bytes]] = {}
 _LOGIND_FILES: Final = ("/etc/systemd/logind.conf", "/run/systemd/logind.conf")
 _UPID_BYTES_MAX: Final = 4096
 _SAID_MAX: Final = 64 * 1024
@@ -42,10 +43,18 @@ class Started:
     remark: str = ""
 
 
-def start_detached(words: Sequence[str]) -> Started:
-    """Run `holdfast WORDS...` in its own session and return once its task is in the journal."""
+def start_detached(words: Sequence[str], secrets: Mapping[str, bytes] = NO_SECRETS) -> Started:
+    """Run `holdfast WORDS...` in its own session and return once its task is in the journal.
+
+    Args:
+        words: the command line.
+        secrets: what the child gets to read from a file that exists in memory alone, whose path is in
+            the environment variable of that name; neither arguments nor environment nor disk have it.
+    """
     prefix, remark = scope_prefix()
     read_fd, write_fd = os.pipe()
+    handed = {name: _file_in_memory(secret) for name, secret in secrets.items()}
+    paths = {name: f"/proc/self/fd/{fd}" for name, fd in handed.items()}
     try:
         child = subprocess.Popen(
             [*prefix, sys.executable, "-m", "holdfast", *words],
@@ -53,14 +62,15 @@ def start_detached(words: Sequence[str]) -> Started:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            pass_fds=(write_fd,),
-            env=os.environ | {READY_FD: str(write_fd)},
+            pass_fds=(write_fd, *handed.values()),
+            env=os.environ | paths | {READY_FD: str(write_fd)},
         )
     except OSError as error:
         os.close(read_fd)
         raise HoldfastError(f"cannot start a worker: {error.strerror}") from error
     finally:
-        os.close(write_fd)
+        for fd in (write_fd, *handed.values()):
+            os.close(fd)
     with os.fdopen(read_fd, "rb") as ready:
         line = ready.readline(_UPID_BYTES_MAX).decode("utf-8", "replace").strip()
     assert child.stderr is not None
@@ -72,6 +82,12 @@ def start_detached(words: Sequence[str]) -> Started:
     said = child.stderr.read(_SAID_MAX).decode("utf-8", "replace")
     child.stderr.close()
     return Started(None, said=said, exit_code=child.wait(), remark=remark)
+
+
+def _file_in_memory(content: bytes) -> int:
+    fd = os.memfd_create("holdfast")
+    os.write(fd, content)
+    return fd
 
 
 def reap() -> None:

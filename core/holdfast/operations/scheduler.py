@@ -2,7 +2,8 @@
 
 Every decision is taken from the configuration, the jobs' states and the clock, so a scheduler that
 was away for three days goes on where the world is: one run makes up for all that were missed. Jobs
-run in processes of their own; ending the scheduler ends none of them.
+run in processes of their own; ending the scheduler ends none of them. A run that somebody stopped is
+still owed, but waits for the job's next time: whoever stopped it had a reason.
 """
 
 import os
@@ -50,6 +51,7 @@ class Scheduler:
         say: one line for the service's own log.
         zone: of schedules without UTC; None for this machine's.
         look_s_max: at least this often everything is looked at.
+        boot_s: when this machine started, in seconds since 1970.
     """
 
     config_path: str
@@ -60,11 +62,11 @@ class Scheduler:
     zone: tzinfo | None = None
     changes: Changes | None = None
     look_s_max: float = LOOK_S_MAX
+    boot_s: float = field(default_factory=process.boot_s)
     settings: Settings | None = None
     _stamp: tuple[int, int, int] | None = None
     _asked: dict[str, tuple[int, float]] = field(default_factory=dict)
     _told: set[tuple[str, str]] = field(default_factory=set)
-    _is_first: bool = True
 
     def tick(self) -> list[str]:
         """Look once at everything; the names of the jobs that were started."""
@@ -85,7 +87,6 @@ class Scheduler:
                 self.say(f"job {job.name} cannot be started: {error}")
                 continue
             started.append(job.name)
-        self._is_first = False
         self._look_for_overdue(jobs, states, now_s)
         return started
 
@@ -145,8 +146,8 @@ class Scheduler:
         is_owed, is_running = self._flags(job.name)
         if is_running:
             return None
-        if is_owed and (self._is_first or state.finished < state.started):
-            return "its last run was cut short"
+        if is_owed and state.finished < max(state.started, self.boot_s):
+            return "its last run was cut short"  # killed, or stopped because the machine went down
         due = due_job(plan_of(job), states, now_s, self.zone)
         if due is not None:
             return due.reason

@@ -26,6 +26,7 @@ class World:
     clock: DrivenClock
     runs: list[tuple[str, str]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    boot_s: float = 0
     run_job: Callable[[str], None] | None = None
 
     @property
@@ -43,6 +44,7 @@ class World:
             say=self.said.append,
             clock=self.clock,
             zone=BERLIN,
+            boot_s=self.boot_s,
             look_s_max=5000,  # the wake-up time must come from the schedules
         )
 
@@ -151,6 +153,31 @@ def test_a_run_that_was_cut_short_is_taken_up_at_the_next_look(tmp_path: Path) -
 
     assert scheduler.tick() == ["j"]
     assert berlin.said[-1] == "starting job j: its last run was cut short"
+
+
+def test_a_run_that_somebody_stopped_waits_for_its_time_unless_the_machine_went_down(
+    tmp_path: Path,
+) -> None:
+    berlin = world(tmp_path, "2026-05-01T12:00:00+02:00")
+    berlin.configure('[jobs.j]\nkind = "gc"\nschedule = "14:00"\n')
+    berlin.scheduler().tick()
+    path = job_state.flags_path(berlin.state_directory, "j")
+    make_directories(str(Path(path).parent))
+    with RequestFlags.open(path) as stopped:
+        stopped.begin(RUN)
+        stopped.publish(RUN)
+    now_s = int(berlin.clock.now_s())
+    state = job_state.read(berlin.state_directory, "j")
+    ended = replace(state, started=now_s - 60, finished=now_s - 5, state="stopped")
+    job_state.write(berlin.state_directory, "j", ended)
+
+    assert berlin.scheduler().tick() == []  # also when the scheduler is a new one
+    berlin.boot_s = now_s - 2
+    assert berlin.scheduler().tick() == ["j"]
+    berlin.boot_s = 0
+    job_state.write(berlin.state_directory, "j", ended)
+    berlin.clock.move(2 * 3600 + 1)
+    assert berlin.scheduler().tick() == ["j"]
 
 
 def test_a_start_that_is_slow_to_show_is_not_repeated_at_once(tmp_path: Path) -> None:

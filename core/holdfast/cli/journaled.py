@@ -40,6 +40,8 @@ WORKER_TYPES: Final = {
     "vm restore": "reader",
     "pg backup": "backup",
     "pg restore": "reader",
+    "pg combine": "backup",
+    "pg drill": "verify",
 }
 _WITHOUT_KEY: Final = frozenset({"gc", "prune"})
 _TARGETS: Final = ("snapshot", "group", "target_name", "selection", "what")
@@ -272,8 +274,9 @@ def task_name(name: str, args: Namespace, store_name: str) -> tuple[str, str]:
         backup_type = getattr(args, "type", None) or "host"
         backup_id = getattr(args, "id", None) or process.node_name()
         return worker_type, f"{store_name}:{backup_type}/{backup_id}"
-    if name == "vm backup":
-        return worker_type, f"{store_name}:vm/{args.name}"
+    if name in ("vm backup", "pg backup"):
+        group = f"vm/{args.name}" if name == "vm backup" else f"host/{args.cluster}"
+        return worker_type, f"{store_name}:{group}"
     if target is None:
         return ("prunejob" if name == "prune" else worker_type), store_name
     if name == "verify":

@@ -1,0 +1,29 @@
+"""`holdfast pg`: PostgreSQL clusters. Each verb is a module of its own, `pg_<verb>.py`."""
+
+import importlib
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, Final, cast
+
+if TYPE_CHECKING:
+    from holdfast.cli.commands import CommandModule
+    from holdfast.cli.console import Console
+
+VERBS: Final = {
+    "backup": "one base backup of a running cluster, full or relative to another",
+}
+
+
+def _module(verb: str) -> "CommandModule":
+    return cast("CommandModule", importlib.import_module(f"holdfast.cli.pg_{verb}"))
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """One verb each."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb, summary in VERBS.items():
+        _module(verb).add_arguments(verbs.add_parser(verb, help=summary))
+
+
+def run(args: Namespace, console: "Console") -> int:
+    """Do what the verb says."""
+    return _module(args.verb).run(args, console)

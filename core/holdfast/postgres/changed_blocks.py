@@ -1,0 +1,86 @@
+"""Which blocks of a file are those of the backup before.
+
+By digest: a block is unmodified if its digest is the one recorded. Nothing is assumed, so this is
+right for every file, and it is what happens unless something else is asked for.
+
+By page LSN: a block of a main fork is unmodified if it lies within the file of the backup before,
+is not new, and was last changed before that backup began. That saves the digests of most blocks,
+but holds only if every change moves the LSN, see `lsn_refusal`; other forks are always compared by
+digest, because clearing a bit of a visibility map does not move its LSN.
+"""
+
+from typing import Final
+
+import numpy as np
+
+from holdfast.postgres import pages
+from holdfast.postgres.backup_record import BackupRecord
+from holdfast.postgres.file_list import DIGEST_BYTES, block_digests
+
+_WORDS: Final = DIGEST_BYTES // 8
+
+
+def by_digest(piece: memoryview, before: bytes) -> tuple[list[bool], bytes]:
+    """Flags and digests of the blocks in `piece`.
+
+    Args:
+        piece: whole blocks.
+        before: recorded digests of the same blocks, fewer if the file was shorter.
+    """
+    now = block_digests(piece)
+    ours = np.frombuffer(now, np.uint64).reshape(-1, _WORDS)
+    theirs = np.frombuffer(before, np.uint64).reshape(-1, _WORDS)[: len(ours)]
+    same = np.zeros(len(ours), bool)
+    same[: len(theirs)] = (ours[: len(theirs)] == theirs).all(axis=1)
+    return same.tolist(), now
+
+
+def by_lsn(piece: memoryview, before: bytes, since_lsn: int) -> tuple[list[bool], bytes]:
+    """Flags and digests as `by_digest` gives them; those of unmodified blocks are taken over.
+
+    Args:
+        piece: whole blocks.
+        before: recorded digests of the same blocks.
+        since_lsn: where the backup before began.
+    """
+    view = pages.pages_of(piece)
+    lsns = pages.lsns(view)
+    same = (lsns >= pages.FIRST_REAL_LSN) & (lsns < since_lsn) & ~pages.are_new(view)
+    same[len(before) // DIGEST_BYTES :] = False
+    flags: list[bool] = same.tolist()
+    found = bytearray()
+    for number, is_same in enumerate(flags):
+        at = number * pages.PAGE_BYTES
+        found += (
+            before[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]
+            if is_same
+            else block_digests(piece[at : at + pages.PAGE_BYTES])
+        )
+    return flags, bytes(found)
+
+
+def parent_refusal(parent: BackupRecord, now: BackupRecord) -> str | None:
+    """Why a differential cannot be relative to `parent` at all; None when it can."""
+    if parent.system_identifier != now.system_identifier:
+        return "it is of another cluster: the system identifiers differ"
+    if parent.major != now.major:
+        return f"it is of PostgreSQL {parent.major}, the server is {now.major}"
+    if (parent.block_bytes, parent.segment_blocks) != (now.block_bytes, now.segment_blocks):
+        return "its files have another layout"
+    return None
+
+
+def lsn_refusal(parent: BackupRecord, now: BackupRecord) -> str | None:
+    """Why page LSNs cannot be trusted since `parent`; None when they can.
+
+    Every change has to move the LSN of its page, which hint bits only do with checksums or
+    wal_log_hints, and both backups have to lie on one history of the cluster.
+    """
+    for record in (parent, now):
+        if not record.has_checksums and not record.has_wal_log_hints:
+            return "neither data checksums nor wal_log_hints were on all the time"
+    if parent.start.timeline != now.start.timeline:
+        return "the timeline changed since"
+    if parent.stop.lsn > now.start.lsn:
+        return "the server's WAL is behind that backup: it was restored since"
+    return None

@@ -26,9 +26,9 @@ def add_connection(parser: ArgumentParser) -> None:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Which cluster, and relative to what."""
-    parser.add_argument(
-        "--cluster", required=True, metavar="NAME", help="its backups become host/NAME"
-    )
+    who = parser.add_mutually_exclusive_group(required=True)
+    who.add_argument("--cluster", metavar="NAME", help="its backups become host/NAME")
+    who.add_argument("--stage", metavar="DIR", help="the cluster of this WAL archive")
     add_connection(parser)
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--full", action="store_true", help="everything (default)")
@@ -60,10 +60,18 @@ def run(args: Namespace, console: "Console") -> int:
     from holdfast.operations.pg_backup import PgBackupRequest, back_up_cluster
 
     store = selection.open_to_write(args)
+    connection = args.connection
+    if args.stage:
+        from holdfast.operations.pg_local import connection_to
+        from holdfast.postgres.wal_stage import read_settings
+
+        stage = read_settings(args.stage)
+        args.cluster = stage.cluster
+        connection = connection or connection_to(stage.data_directory)
     key = key_source.load_key(args)
     request = PgBackupRequest(
         cluster=args.cluster,
-        connection=args.connection,
+        connection=connection,
         ns=selection.namespace(args),
         parent=_parent(store, args),
         by_lsn=args.by_lsn,

@@ -173,7 +173,9 @@ def back_up_cluster(
             run.warn(session.base_dropped_reason)
         record = run.back_up(session, stack)
         progress.phase("finish")
-        summary = session.finish(notes=request.comment, unprotected={UNPROTECTED_KEY: record.summary()})
+        summary = session.finish(
+            notes=request.comment, unprotected={UNPROTECTED_KEY: record.summary()}
+        )
     return PgBackupOutcome(
         summary=summary,
         record=record,

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from tests.harness.qemu import Machine
 
+from holdfast.block.bit_set import BitSet
 from holdfast.block.nbd_client import NbdClient
 from holdfast.block.nbd_protocol import NbdError
 from holdfast.block.nbd_pull import NbdSource
@@ -22,6 +24,8 @@ from holdfast.datastore.chunk_store import ChunkStore
 from holdfast.datastore.image_writer import CHUNK_BYTES
 from holdfast.datastore.reader import ChunkReader, StreamReader
 from holdfast.datastore.store import Datastore
+from holdfast.errors import BadRequest, Refused, TemporaryFailure
+from holdfast.host.clock import SYSTEM_CLOCK
 from holdfast.ids import SnapshotId
 from holdfast.operations.progress import NullProgress
 from holdfast.operations.vm_backup import VmBackupOutcome, VmBackupRequest, back_up_vm
@@ -52,7 +56,7 @@ class LaterClock:
 class Setup:
     """A machine with two disks, and a store that all tests share."""
 
-    def __init__(self, directory: Path, store: Datastore) -> None:
+    def __init__(self, directory: Path, store: Datastore, *extra: str) -> None:
         self.directory = directory
         self.name = directory.name[-40:].strip("_")
         self.store = store
@@ -63,7 +67,7 @@ class Setup:
         self.disks[1].write_bytes(random.Random(3).randbytes(SMALL))
         self.records = VmRecords(str(directory / "state"))
         self.clock = LaterClock()
-        self.machine = self.start()
+        self.machine = self.start(*extra)
 
     def start(self, *extra: str) -> Machine:
         return Machine(self.directory, self.disks, *extra)
@@ -71,8 +75,8 @@ class Setup:
     def add(self) -> None:
         self.records.save(VmRecord(name=self.name, qmp=self.machine.qmp))
 
-    def back_up(self) -> VmBackupOutcome:
-        request = VmBackupRequest(name=self.name)
+    def back_up(self, **options: Any) -> VmBackupOutcome:
+        request = VmBackupRequest(name=self.name, **options)
         return back_up_vm(self.store, self.records, request, NullProgress(), clock=self.clock)
 
     def content(self, snapshot: SnapshotId, disk: int) -> bytes:
@@ -116,6 +120,26 @@ def setup(tmp_path: Path, store: Datastore) -> Iterator[Setup]:
             assert made.is_clean()
 
 
+OLDER = """
+from holdfast.block.qmp import Qmp
+async def knows_no_filters(self, driver): return set()
+Qmp.options_of = knows_no_filters
+"""
+
+
+@pytest.fixture(params=["filters", "jobs"])
+def shape(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways of keeping the past; without its filters this QEMU is like an older one."""
+    if request.param == "jobs":
+
+        async def knows_no_filters(_self: Qmp, _driver: str) -> set[str]:
+            return set()
+
+        monkeypatch.setattr(Qmp, "options_of", knows_no_filters)
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("shape")
 def test_full_then_incremental_reads_only_what_changed(setup: Setup) -> None:
     guest = setup.machine.guest
     guest(0, "write -P 1 0 20M")
@@ -153,6 +177,162 @@ def _fail_after(monkeypatch: pytest.MonkeyPatch, reads: int) -> None:
     monkeypatch.setattr(NbdSource, "read_into", failing)
 
 
+@pytest.mark.usefixtures("shape")
+def test_what_the_guest_writes_meanwhile_is_not_in_the_backup(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest = setup.machine.guest
+    guest(0, "write -P 1 0 64M")
+    moment = setup.now()
+    read_into, at = NbdSource.read_into, iter(range(1000))
+
+    def reading(self: NbdSource, offset: int, view: memoryview) -> None:
+        number = next(at)
+        if number < 16:  # below, at and above what is being read
+            guest(0, f"write -P {number + 10} {(number * 7 % 16) * 4 + 1}M 200k")
+            guest(1, f"write -z {number * 500}k 100k")
+        read_into(self, offset, view)
+
+    monkeypatch.setattr(NbdSource, "read_into", reading)
+    full = setup.back_up()
+    setup.check(full, moment)
+    moment = setup.now()
+    second = setup.back_up()
+    setup.check(second, moment)
+    assert [disk.full_reason for disk in second.disks] == [None, None]
+
+
+def test_what_the_guest_makes_zero_meanwhile_is_not_zero_in_the_backup(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QEMU before 9.0 says so, in its block status and in what it answers to reads."""
+    guest = setup.machine.guest
+    guest(0, "write -P 1 0 40M")
+    moment, done = setup.now(), list[int]()
+    zero_ranges, read_into = NbdSource.zero_ranges, NbdSource.read_into
+
+    def looking(self: NbdSource, chunks: BitSet, chunk_bytes: int) -> list[tuple[int, int]]:
+        if not done:
+            guest(0, "write -z 0 8M")
+            guest(0, "write -z 12M 64k")
+            guest(0, "discard 16M 192k")
+        return zero_ranges(self, chunks, chunk_bytes)
+
+    def reading(self: NbdSource, offset: int, view: memoryview) -> None:
+        if self.address.export == "vd0":
+            done.append(offset)
+            guest(0, f"write -z {offset // 1024}k 128k")
+        read_into(self, offset, view)
+
+    monkeypatch.setattr(NbdSource, "zero_ranges", looking)
+    monkeypatch.setattr(NbdSource, "read_into", reading)
+    setup.check(setup.back_up(), moment)
+    assert len(done) == 10  # what always was a hole was not read
+
+
+def _scratch_bytes(setup: Setup) -> int:
+    images = (setup.directory / "state" / "vm").glob("*fleece*.qcow2")
+    return sum(path.stat().st_blocks * 512 for path in images)
+
+
+def test_scratch_space_is_let_go_as_the_backup_reads(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest = setup.machine.guest
+    guest(0, "write -P 1 0 64M")
+    setup.back_up()
+    guest(0, "write -P 2 0 20M")
+    moment = setup.now()
+    zero_ranges, read_into, sizes = NbdSource.zero_ranges, NbdSource.read_into, list[int]()
+
+    def looking(self: NbdSource, chunks: BitSet, chunk_bytes: int) -> list[tuple[int, int]]:
+        if not sizes:
+            guest(0, "write -P 3 40M 24M")  # clean since the last one: nothing to save
+            sizes.append(_scratch_bytes(setup))
+            guest(0, "write -P 4 4M 16M")
+            sizes.append(_scratch_bytes(setup))
+        return zero_ranges(self, chunks, chunk_bytes)
+
+    def reading(self: NbdSource, offset: int, view: memoryview) -> None:
+        read_into(self, offset, view)
+        sizes.append(_scratch_bytes(setup))
+
+    monkeypatch.setattr(NbdSource, "zero_ranges", looking)
+    monkeypatch.setattr(NbdSource, "read_into", reading)
+    incremental = setup.back_up()
+    setup.check(incremental, moment)
+    assert sizes[0] < MIB
+    assert sizes[1] > 15 * MIB
+    assert sizes[-1] < 5 * MIB
+
+
+def test_a_limit_of_scratch_space_ends_the_backup_and_not_the_guest(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest = setup.machine.guest
+    guest(0, "write -P 1 0 64M")
+    read_into, done, limit = NbdSource.read_into, list[int](), 4 * MIB
+
+    def reading(self: NbdSource, offset: int, view: memoryview) -> None:
+        if not done:
+            guest(0, "write -P 2 30M 30M")  # fails when QEMU fails it
+            done.append(_scratch_bytes(setup))
+        read_into(self, offset, view)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NbdSource, "read_into", reading)
+        with pytest.raises(TemporaryFailure, match="given up and the guest went on"):
+            setup.back_up(fleecing_bytes_max=limit)
+    assert 0 < done[0] <= limit
+    assert setup.is_clean()
+    retry = setup.back_up(fleecing_bytes_max=limit)
+    setup.check(retry, setup.now())
+    with pytest.raises(BadRequest, match="at least"):
+        setup.back_up(fleecing_bytes_max=1000)
+
+
+def test_a_limit_is_refused_where_it_would_fail_the_guest(setup: Setup, shape: str) -> None:
+    if shape == "filters":
+        setup.back_up(fleecing_bytes_max=MIB)
+        return
+    with pytest.raises(Refused, match="fail the guest's writes"):
+        setup.back_up(fleecing_bytes_max=MIB)
+
+
+def test_a_guest_waits_for_its_old_data_no_longer_than_was_said(
+    tmp_path: Path, store: Datastore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading old data takes three seconds, the guest waits for one."""
+    slow = tmp_path / "slow.sock"
+    command = ["nbdkit", "-f", "-U", str(slow), "--filter=delay", "memory", "16M", "rdelay=3"]
+    with subprocess.Popen(command) as nbdkit:
+        while not slow.exists():
+            SYSTEM_CLOCK.wait(0.02)
+        node = "driver=raw,node-name=disk2,file.driver=nbd,file.server.type=unix"
+        block = ["-blockdev", f"{node},file.server.path={slow}"]
+        setup = Setup(tmp_path, store, *block, "-device", "virtio-blk-pci,drive=disk2,id=vd2")
+        setup.add()
+        with setup.machine:
+            setup.machine.guest(2, "write -P 1 0 1M")
+            setup.machine.guest(2, "write -P 1 8M 1M")
+            read_into, waits = NbdSource.read_into, list[float]()
+
+            def reading(self: NbdSource, offset: int, view: memoryview) -> None:
+                if self.address.export == "vd2" and not waits:
+                    start = time.monotonic()
+                    setup.machine.guest(2, "write -P 2 8M 64k")
+                    waits.append(time.monotonic() - start)
+                read_into(self, offset, view)
+
+            monkeypatch.setattr(NbdSource, "read_into", reading)
+            with pytest.raises(TemporaryFailure, match="the guest went on"):
+                setup.back_up(cbw_timeout_s=1)
+            assert 0.9 < waits[0] < 2.9
+            assert setup.is_clean()
+        nbdkit.terminate()
+
+
+@pytest.mark.usefixtures("shape")
 def test_a_failed_run_is_completed_by_its_retry(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,10 +468,10 @@ def test_the_command_line_adds_lists_backs_up_serves_and_restores(setup: Setup) 
     assert not overlay.exists()
 
 
-def test_a_backup_killed_in_the_middle_is_cleaned_up(setup: Setup) -> None:
+def test_a_backup_killed_in_the_middle_is_cleaned_up(setup: Setup, shape: str) -> None:
     """The process dies with the graph in place; the machine lives on and the next run goes on."""
     setup.machine.guest(0, "write -P 1 0 64M")
-    script = (
+    script = (OLDER if shape == "jobs" else "") + (
         "import os, sys\n"
         "from holdfast.block.nbd_pull import NbdSource\n"
         "read, seen = NbdSource.read_into, []\n"
@@ -310,12 +490,55 @@ def test_a_backup_killed_in_the_middle_is_cleaned_up(setup: Setup) -> None:
     assert "bk-fleece0" in setup.machine.nodes()
     setup.machine.guest(0, "write -P 2 30M 64k")
     removed = _said(setup, "vm", "cleanup", setup.name)["removed"]
-    assert any(name.startswith("job") for name in removed)
+    expected = "job" if shape == "jobs" else "node bk-cbw"
+    assert any(name.startswith(expected) for name in removed)
     assert any(name.startswith("export") for name in removed)
     assert setup.is_clean()
     assert _said(setup, "vm", "cleanup", setup.name) == {"removed": []}
     done = setup.back_up()
     setup.check(done, setup.now())
+
+
+@pytest.mark.slow
+def test_a_backup_killed_at_any_command_leaves_nothing_that_is_not_removed(setup: Setup) -> None:
+    """The machine runs, is killed off at one QMP command after the other, and always goes on."""
+    setup.machine.run("cont")
+    setup.machine.guest(0, "write -P 1 0 64M")
+    script = (
+        "import os, sys\n"
+        "from holdfast.block.qmp import Qmp\n"
+        "run, left = Qmp.run, [int(sys.argv[1])]\n"
+        "async def dying(self, command, arguments=None):\n"
+        "    left[0] -= 1\n"
+        "    if not left[0]: os.kill(os.getpid(), 9)\n"
+        "    return await run(self, command, arguments)\n"
+        "Qmp.run = dying\n"
+        "from holdfast.cli.main import main\n"
+        "sys.exit(main(sys.argv[2:]))\n"
+    )
+    words = _cli(setup, "vm", "backup", setup.name)[3:]
+    deaths, paused, commands = 0, 0, 10
+    while True:
+        command = [sys.executable, "-c", script, str(commands), *words]
+        done = subprocess.run(command, capture_output=True, check=False, env=ENV)
+        if done.returncode == 0:
+            break
+        assert done.returncode == -9, done.stderr
+        deaths += 1
+        paused += setup.machine.run("query-status")["status"] == "paused"
+        setup.machine.guest(0, f"write -P {deaths} {deaths * 2}M 64k")
+        if deaths % 3:  # otherwise the next run finds it all
+            _said(setup, "vm", "cleanup", setup.name)
+            assert setup.is_clean()
+            assert setup.machine.run("query-status")["running"]
+        commands += 3
+    assert deaths > 8
+    assert paused
+    assert setup.machine.run("query-status")["running"]
+    assert setup.is_clean()
+    setup.clock.seconds = time.time()
+    last = setup.back_up()
+    setup.check(last, setup.now())
 
 
 def test_a_removed_snapshot_is_no_base_any_more(setup: Setup) -> None:
@@ -334,5 +557,7 @@ async def test_features_are_read_from_the_schema(setup: Setup) -> None:
     arguments = await qmp.arguments_of("blockdev-backup")
     assert {"sync", "bitmap-mode", "filter-node-name"} <= arguments
     assert "no-such-thing" not in arguments
+    assert {"on-cbw-error", "file"} <= await qmp.options_of("copy-before-write")
+    assert await qmp.options_of("no-such-driver") == set()
     assert await qmp.arguments_of("no-such-command") == set()
     await qmp.close()

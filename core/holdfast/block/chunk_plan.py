@@ -142,9 +142,20 @@ class ChunkPlan:
         missing = (last + 1) * self.chunk_bytes - self.size_bytes
         return len(self.read) * self.chunk_bytes - (missing if self.read[-1] == last else 0)
 
+    def not_read(self) -> BitSet:
+        """Chunks whose bytes nobody will ask for."""
+        wanted = np.ones(bits_for(self.size_bytes, self.chunk_bytes), bool)
+        wanted[self.read] = False
+        return BitSet(len(wanted), np.packbits(wanted, bitorder="little"))
+
 
 def plan_chunks(
-    refresh: BitSet, *, size_bytes: int, chunk_bytes: int, zero: Iterable[tuple[int, int]] = ()
+    refresh: BitSet,
+    *,
+    size_bytes: int,
+    chunk_bytes: int,
+    zero: Iterable[tuple[int, int]] = (),
+    data: BitSet | None = None,
 ) -> ChunkPlan:
     """Sort the chunks of an image.
 
@@ -153,6 +164,7 @@ def plan_chunks(
         size_bytes: of the image.
         chunk_bytes: of a chunk, a power of two.
         zero: (offset, length) of stretches that are known to read as zero.
+        data: one bit per chunk that is read whatever `zero` says.
     """
     is_zero = BitSet(refresh.count)
     for first, end in _joined(zero):
@@ -160,6 +172,8 @@ def plan_chunks(
         low = bits_for(first, chunk_bytes)
         if low < last:
             is_zero.set(low, last)
+    if data is not None:
+        is_zero.subtract(data)
     zeroes = refresh.copy()
     kept = BitSet.full(refresh.count)
     kept.subtract(refresh)

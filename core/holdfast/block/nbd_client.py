@@ -55,7 +55,7 @@ from holdfast.units import GIB, KIB, MIB
 
 TIMEOUT_S: Final = 60.0
 WINDOW: Final = 8
-_PIECE_BYTES: Final = 1 * MIB
+PIECE_BYTES: Final = 1 * MIB
 _STATUS_BYTES_MAX: Final = 1 * GIB
 _REPLIES_MAX: Final = 10_000
 _SIZE_BYTES_MAX: Final = 1 << 63
@@ -362,9 +362,9 @@ class NbdClient:
 
     # What callers use ----------------------------------------------------------------------------
 
-    def read_into(self, offset: int, view: memoryview) -> None:
+    def read_into(self, offset: int, view: memoryview, *, piece_bytes: int = PIECE_BYTES) -> None:
         """Fill `view` from `offset`, several requests at a time (NbdError, OSError)."""
-        piece = min(_PIECE_BYTES, self.payload_bytes_max)
+        piece = min(piece_bytes, self.payload_bytes_max)
         sent = []
         for start in range(0, len(view), piece):
             part = view[start : start + piece]
@@ -390,7 +390,7 @@ class NbdClient:
     def write(self, offset: int, data: Buffer) -> None:
         """Write all of `data`, several requests at a time (NbdError, OSError)."""
         view = memoryview(data).cast("B")
-        piece = min(_PIECE_BYTES, self.payload_bytes_max)
+        piece = min(PIECE_BYTES, self.payload_bytes_max)
         sent = []
         for start in range(0, len(view), piece):
             part = view[start : start + piece]
@@ -403,7 +403,7 @@ class NbdClient:
 
     def write_zeroes(self, offset: int, length: int) -> None:
         """Make a range zero; by writing zeros when the server has no command for it."""
-        step = 1 * GIB if self.flags & ExportFlag.SEND_WRITE_ZEROES else _PIECE_BYTES
+        step = 1 * GIB if self.flags & ExportFlag.SEND_WRITE_ZEROES else PIECE_BYTES
         for start in range(offset, offset + length, step):
             size = min(step, offset + length - start)
             if self.flags & ExportFlag.SEND_WRITE_ZEROES:

@@ -108,6 +108,13 @@ class Qmp:
             return set()
         return _members(entries.get(entry.get("arg-type", "")))
 
+    async def options_of(self, driver: str) -> set[str]:
+        """Names of a block driver's options, empty when there is no such driver."""
+        entries = await self._entries()
+        nodes = entries.get(entries.get("blockdev-add", {}).get("arg-type", ""), {})
+        kinds = [v["type"] for v in nodes.get("variants", ()) if v["case"] == driver]
+        return _members(nodes) | _members(entries.get(kinds[0])) if kinds else set()
+
 
 def _members(entry: Mapping[str, Any] | None) -> set[str]:
     return {member["name"] for member in (entry or {}).get("members", ())}

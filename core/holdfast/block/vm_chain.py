@@ -20,12 +20,12 @@ import numpy.typing as npt
 from holdfast.block.bit_set import BitSet
 from holdfast.block.chunk_plan import FullReason, stale_chunks
 from holdfast.block.partial_image import PartialImage
-from holdfast.block.vm_graph import GRANULARITY_BYTES, PREFIX, BitmapState, VmDisk
+from holdfast.block.vm_disks import BitmapState, VmDisk
+from holdfast.block.vm_graph import GRANULARITY_BYTES, PREFIX, Action
 from holdfast.block.vm_record import DiskChain
 
 FROZEN_MAX: Final = 3
 _TAG_DIGITS: Final = 8
-Action = tuple[str, Mapping[str, object]]
 
 
 def store_tag(store: str) -> str:

@@ -13,7 +13,7 @@ import re
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -56,6 +56,8 @@ class VmRecord:
         config: a file to save with each backup, empty for none.
         epoch: the last point in time that was tried.
         serves: whether an NBD server in the machine may be ours.
+        filters: of ours that may be above its disks: the device's path and the disk's node, each.
+        pauses: whether the machine may be paused because a backup takes its moment.
         stores: for each store and namespace, its chains by disk.
     """
 
@@ -65,6 +67,8 @@ class VmRecord:
     config: str = ""
     epoch: int = 0
     serves: bool = False
+    filters: dict[str, list[str]] = field(default_factory=dict)
+    pauses: bool = False
     stores: dict[str, dict[str, DiskChain]] = field(default_factory=dict)
 
 
@@ -72,6 +76,18 @@ def check_name(name: str) -> None:
     """BadRequest unless it can be a file name and a backup id."""
     if not _NAME.fullmatch(name):
         raise BadRequest(f"{name!r} cannot be a machine's name: letters, digits, . _ - only")
+
+
+def _is_private(directory: str) -> bool:
+    try:
+        info = os.lstat(directory)
+    except FileNotFoundError:
+        return False
+    return (
+        stat.S_ISDIR(info.st_mode)
+        and info.st_uid == os.geteuid()
+        and not info.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+    )
 
 
 class VmRecords:
@@ -90,16 +106,31 @@ class VmRecords:
         Raises:
             Refused: somebody else owns the directory that is used when the path is too long.
         """
+        path, directory = self._socket_place(name)
+        if directory:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            if not _is_private(directory):
+                raise Refused(f"{directory} is not a private directory of this user")
+        return path
+
+    def remove_socket(self, name: str) -> None:
+        """Leave nothing of the machine's socket, nor of the directory that was made for it."""
+        path, directory = self._socket_place(name)
+        if directory and not _is_private(directory):
+            return
+        with suppress(FileNotFoundError):
+            files.unlink(path)
+        if directory:
+            os.rmdir(directory)
+
+    def _socket_place(self, name: str) -> tuple[str, str]:
+        """The socket's path, and the directory made for it alone when the usual path is too long."""
         path = self.path(name, ".nbd")
         if len(os.fsencode(path)) <= _SOCKET_BYTES_MAX:
-            return path
-        mark = hashlib.sha256(os.fsencode(self.directory)).hexdigest()[:16]
+            return path, ""
+        mark = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
         directory = os.path.join(tempfile.gettempdir(), f"holdfast-{mark}")
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        info = os.lstat(directory)
-        if info.st_uid != os.geteuid() or not stat.S_ISDIR(info.st_mode) or info.st_mode & 0o077:
-            raise Refused(f"{directory} is not a private directory of this user")
-        return os.path.join(directory, f"{name}.nbd")
+        return os.path.join(directory, "nbd"), directory
 
     def ensure_directory(self) -> None:
         os.makedirs(self.directory, mode=0o700, exist_ok=True)

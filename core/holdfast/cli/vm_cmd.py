@@ -5,9 +5,11 @@ from argparse import ArgumentParser, Namespace
 
 from holdfast.block.image_restore import Target, restore_image
 from holdfast.block.nbd_uri import NbdAddress, is_nbd_address
+from holdfast.block.vm_graph import CBW_TIMEOUT_S
 from holdfast.block.vm_record import VmRecord, VmRecords
 from holdfast.cli import journaled, key_source, selection
 from holdfast.cli.console import Console
+from holdfast.config.workers import parse_size
 from holdfast.datastore.chunk_store import ChunkStore
 from holdfast.datastore.manifest import CryptMode
 from holdfast.datastore.reader import ChunkReader
@@ -36,6 +38,16 @@ def add_arguments(parser: ArgumentParser) -> None:
         if name == "backup":
             verb.add_argument(
                 "--fleecing-dir", default="", metavar="DIR", help="fast local disk for old data"
+            )
+            verb.add_argument(
+                "--fleecing-limit", default="", metavar="SIZE", help="space it may take per disk"
+            )
+            verb.add_argument(
+                "--cbw-timeout",
+                type=int,
+                default=CBW_TIMEOUT_S,
+                metavar="SECONDS",
+                help="how long a guest's write waits at most; default 45",
             )
             verb.add_argument("--comment", default="", metavar="TEXT")
     restore = verbs.add_parser("restore", help="write one disk of a snapshot somewhere")
@@ -123,6 +135,8 @@ def _backup(args: Namespace, console: Console) -> int:
         ns=selection.namespace(args),
         settings=_settings(args),
         fleecing_dir=os.path.abspath(args.fleecing_dir) if args.fleecing_dir else "",
+        fleecing_bytes_max=parse_size(args.fleecing_limit) if args.fleecing_limit else 0,
+        cbw_timeout_s=args.cbw_timeout,
         notes=args.comment,
     )
     with journaled.in_journal(args, console, "backup", f"vm/{args.name}"):

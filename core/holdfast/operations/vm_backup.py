@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from holdfast.block.bit_set import BitSet
 from holdfast.block.chunk_plan import FullReason, ImageFacts
+from holdfast.block.dirty_bitmap import bits_for
 from holdfast.block.fleecing import FleecingRecord, image_name
 from holdfast.block.guest_agent import frozen
 from holdfast.block.nbd_pull import NbdSource, PullOutcome, pull_image
@@ -24,13 +25,17 @@ from holdfast.block.vm_chain import (
     plan_disk,
     store_tag,
 )
+from holdfast.block.vm_disks import VmDisk, find_disks, flush_host_cache, refuse_iothreads
 from holdfast.block.vm_graph import (
-    VmDisk,
+    CBW_TIMEOUT_S,
+    GRANULARITY_BYTES,
+    LIMIT_BYTES_MIN,
+    GuestCare,
     VmGraph,
     clean_machine,
-    find_disks,
+    graph_for,
     make_fleecing_image,
-    refuse_iothreads,
+    saved_name,
 )
 from holdfast.block.vm_record import DiskChain, VmRecord, VmRecords
 from holdfast.datastore.chunk_store import ChunkStore
@@ -43,7 +48,7 @@ from holdfast.datastore.session import (
     free_second,
 )
 from holdfast.datastore.store import Datastore
-from holdfast.errors import DamagedData, HoldfastError, NothingMatched
+from holdfast.errors import BadRequest, DamagedData, HoldfastError, NothingMatched
 from holdfast.host import files
 from holdfast.host.clock import SYSTEM_CLOCK, Clock
 from holdfast.ids import BackupType, GroupId, Namespace
@@ -62,14 +67,29 @@ class VmBackupRequest:
     Attributes:
         name: of the machine, as it was added.
         fleecing_dir: where scratch images go; empty for the state directory.
+        fleecing_bytes_max: space the scratch image of a disk may take; 0 for any.
+        cbw_timeout_s: how long a guest's write waits for its old data to be saved; 0 for ever.
     """
 
     name: str
     ns: Namespace = field(default_factory=Namespace)
     settings: SessionSettings = DEFAULT_SETTINGS
     fleecing_dir: str = ""
+    fleecing_bytes_max: int = 0
+    cbw_timeout_s: int = CBW_TIMEOUT_S
     owner: str = "root@pam"
     notes: str = ""
+
+    @property
+    def care(self) -> GuestCare:
+        """What it says of the guest (BadRequest)."""
+        limit = self.fleecing_bytes_max
+        if 0 < limit < LIMIT_BYTES_MIN or self.cbw_timeout_s < 0:
+            raise BadRequest(
+                f"a fleecing limit is at least {LIMIT_BYTES_MIN} bytes, a time-out 0 s"
+            )
+        whole = limit - limit % GRANULARITY_BYTES
+        return GuestCare(timeout_s=self.cbw_timeout_s, limit_bytes=whole)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,17 +203,18 @@ async def _back_up(
 
 async def clean_up(qmp: Qmp, records: VmRecords, record: VmRecord, progress: Progress) -> list[str]:
     """Remove what earlier runs left in the machine and on the disk; what was found."""
-    found = await clean_machine(qmp, stop_server=record.serves)
+    found = await clean_machine(
+        qmp, stop_server=record.serves, filters=record.filters, resume=record.pauses
+    )
     fleecing = FleecingRecord(records.path(record.name, ".fleecing"))
     images = fleecing.images()
     for warning in fleecing.clean():
         progress.warn(warning)
     found += [f"image {path}" for path in images if path not in fleecing.images()]
-    if record.serves:
-        record.serves = False
+    if record.serves or record.filters or record.pauses:
+        record.serves, record.filters, record.pauses = False, {}, False
         records.save(record)
-    with suppress(FileNotFoundError):
-        files.unlink(records.socket_path(record.name))
+    records.remove_socket(record.name)
     return found
 
 
@@ -202,26 +223,24 @@ async def _attempt(run: _Run) -> list[DiskOutcome]:
     disks = await find_disks(run.qmp)
     if not disks:
         raise NothingMatched(f"machine {run.record.name} has no disk that could be backed up")
-    await refuse_iothreads(run.qmp)
+    await refuse_iothreads(run.qmp, disks)
+    graph = await graph_for(run.qmp, disks, run.request.care)
     run.record.epoch += 1
     run.plans = [_plan(run, disk) for disk in disks]
     for plan in run.plans:
         run.chains[plan.disk.name] = plan.chain
         _tell(run, plan)
-    run.record.serves = True
+    run.record.serves, run.record.filters = True, graph.filters
     run.records.save(run.record)  # before the machine is touched
     about = await _about_machine(run.qmp)
     with ExitStack() as sources:
         try:
-            graph = VmGraph(run.qmp, disks)
             await _start(run, graph)
-            outcomes = []
+            opened = []
             for plan in run.plans:
-                address = NbdAddress(export=plan.disk.name, socket_path=run.socket_path())
-                names = [bitmap_name(run.tag, epoch) for epoch in plan.frozen]
-                source = NbdSource(address, bitmaps=names)
-                sources.callback(source.close)
-                outcomes.append(await asyncio.to_thread(_pull, run, plan, source))
+                source = sources.enter_context(_source(run, graph, plan))
+                opened.append(await asyncio.to_thread(_open, run, plan, source))
+            outcomes = [await asyncio.to_thread(_pull, run, disk) for disk in opened]
             _store_blobs(run, about)
             return outcomes
         finally:  # exports first, while our connections are still open
@@ -311,39 +330,78 @@ async def _start(run: _Run, graph: VmGraph) -> None:
         path = os.path.join(directory, image_name(run.record.name, number, "qcow2"))
         with files.explained(f"recording {path}"):
             fleecing.intend(path)
-        make_fleecing_image(path, disk.size_bytes)
+        make_fleecing_image(path, disk.size_bytes, limit_bytes=graph.care.limit_bytes)
         images.append(path)
     await graph.attach_fleecing(images)
+    if graph.pauses:
+        await asyncio.to_thread(flush_host_cache, graph.disks)
+        run.record.pauses = True
+        run.records.save(run.record)
     async with frozen(run.record.agent) as warning:
         await graph.start([action for plan in run.plans for action in plan.actions])
+    if graph.pauses:
+        run.record.pauses = False
+        run.records.save(run.record)
     if warning:
         run.progress.warn(warning)
     bitmaps = [[bitmap_name(run.tag, e) for e in plan.frozen] for plan in run.plans]
     await graph.serve(run.socket_path(), bitmaps)
 
 
-def _pull(run: _Run, plan: DiskPlan, source: NbdSource) -> DiskOutcome:
-    """Copy one disk into the session; a failure keeps what is stored for the next run."""
+def _source(run: _Run, graph: VmGraph, plan: DiskPlan) -> NbdSource:
+    path, saved = run.socket_path(), None
+    if graph.exports_saved:
+        saved = NbdAddress(export=saved_name(plan.disk), socket_path=path)
+    return NbdSource(
+        NbdAddress(export=plan.disk.name, socket_path=path),
+        bitmaps=[bitmap_name(run.tag, epoch) for epoch in plan.frozen],
+        discard_bytes=graph.discard_bytes,
+        saved=saved,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Open:
+    """A disk whose past is exported, and what of it has to be read."""
+
+    plan: DiskPlan
+    source: NbdSource
+    refresh: BitSet
+    partial: PartialImage
+
+
+def _open(run: _Run, plan: DiskPlan, source: NbdSource) -> _Open:
+    """Ask what was written, and let go of the rest: guests write there at full speed again."""
     disk = plan.disk
     if source.size_bytes != disk.size_bytes:
         raise HoldfastError(f"disk {disk.name} changed its size while the backup began")
-    writer = run.session.image(f"{archive_name(disk.name)}.fidx", disk.size_bytes)
     dirty = {
         epoch: source.dirty_chunks(bitmap_name(run.tag, epoch), CHUNK_BYTES)
         for epoch in plan.frozen
     }
-    refresh = chunks_to_read(plan, dirty, count=writer.chunk_count, now=run.now)
+    count = bits_for(disk.size_bytes, CHUNK_BYTES)
+    refresh = chunks_to_read(plan, dirty, count=count, now=run.now)
     partial = plan.partial or PartialImage.empty(
         _facts(run, disk), base=plan.chain.base, owner=run.tag
     )
     _read_lost_chunks_again(run, partial, refresh)
+    rest = BitSet.full(count)
+    rest.subtract(refresh)
+    source.let_go(rest, CHUNK_BYTES)
+    return _Open(plan=plan, source=source, refresh=refresh, partial=partial)
+
+
+def _pull(run: _Run, opened: _Open) -> DiskOutcome:
+    """Copy one disk into the session; a failure keeps what is stored for the next run."""
+    plan, partial, disk = opened.plan, opened.partial, opened.plan.disk
+    writer = run.session.image(f"{archive_name(disk.name)}.fidx", disk.size_bytes)
     run.progress.phase(f"disk {disk.name}")
     run.progress.total(bytes=disk.size_bytes)
     try:
         outcome: PullOutcome = pull_image(
-            source,
+            opened.source,
             writer,
-            refresh=refresh,
+            refresh=opened.refresh,
             partial=partial,
             point=run.now,
             advance=lambda size: run.progress.advance(bytes=size),

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 
 from holdfast.block.qmp import Qmp
-from holdfast.block.vm_graph import find_disks
+from holdfast.block.vm_disks import find_disks
 from holdfast.block.vm_record import VmRecord, VmRecords, check_name
 from holdfast.errors import BadRequest, HoldfastError
 from holdfast.operations.progress import Progress

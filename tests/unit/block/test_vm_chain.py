@@ -6,7 +6,7 @@ from holdfast.block.bit_set import BitSet
 from holdfast.block.chunk_plan import FullReason, ImageFacts
 from holdfast.block.partial_image import PartialImage
 from holdfast.block.vm_chain import DiskPlan, bitmap_name, chunks_to_read, plan_disk
-from holdfast.block.vm_graph import BitmapState, VmDisk
+from holdfast.block.vm_disks import BitmapState, VmDisk
 from holdfast.block.vm_record import DiskChain
 
 TAG = "0123abcd"

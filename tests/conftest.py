@@ -1,7 +1,20 @@
 """Settings that all tests share."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
+
+from tests.harness.places import quick_directory
 
 # A machine that is busy with other things says nothing about the code: no limit on time per example.
 settings.register_profile("holdfast", deadline=None)
 settings.load_profile("holdfast")
+
+
+@pytest.fixture
+def quick_path() -> Iterator[Path]:
+    """Like tmp_path, in memory where there is room: for whole stores, 65,536 directories each."""
+    with quick_directory() as path:
+        yield path

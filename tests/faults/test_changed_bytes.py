@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.harness.stores import SAMPLE, materialise_sample, memory_directory
+from tests.harness.places import quick_directory
+from tests.harness.stores import SAMPLE, materialise_sample
 
 from holdfast.datastore.chunk_store import ChunkStore
 from holdfast.datastore.key_files import KdfName, KeyFile
@@ -83,7 +84,7 @@ class _Reading:
 
 @pytest.fixture
 def reading() -> Iterator[_Reading]:
-    with memory_directory() as place:
+    with quick_directory() as place:
         yield _Reading(materialise_sample(Path(place) / "sample"))
 
 

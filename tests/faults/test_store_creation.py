@@ -4,7 +4,7 @@ import os
 import stat
 
 import pytest
-from tests.harness.stores import memory_directory
+from tests.harness.places import quick_directory
 
 from holdfast.datastore.store import Access, Datastore
 from holdfast.errors import NotFound
@@ -18,7 +18,7 @@ class _Killed(BaseException):
 @pytest.mark.parametrize("steps", [0, 1, 3, 70, 65539])
 def test_creation_cut_short_shows_no_store_and_is_completed_by_the_next(steps: int) -> None:
     """Goal: `.chunks` means a whole store. Method: die after some effects, look, create again."""
-    with memory_directory() as place:
+    with quick_directory() as place:
         base = f"{place}/store"
         left = iter(range(steps))
 

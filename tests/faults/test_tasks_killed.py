@@ -86,8 +86,8 @@ class Place:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_killed_task_is_taken_up_by_the_same_command(tmp_path: Path, kind: str) -> None:
-    place = Place(tmp_path / "p")
+def test_a_killed_task_is_taken_up_by_the_same_command(quick_path: Path, kind: str) -> None:
+    place = Place(quick_path / "p")
     effects = place.run_killed(kind, 0) if kind in ("verify", "backup", "restore") else 2
     middle = max(1, effects // 2)
     if kind == "restore":
@@ -114,8 +114,8 @@ def test_a_killed_task_is_taken_up_by_the_same_command(tmp_path: Path, kind: str
         assert done.returncode == 0
 
 
-def test_a_killed_backup_job_is_owed_and_taken_up_by_the_scheduler(tmp_path: Path) -> None:
-    place = Place(tmp_path / "p")
+def test_a_killed_backup_job_is_owed_and_taken_up_by_the_scheduler(quick_path: Path) -> None:
+    place = Place(quick_path / "p")
     config = place.program.home / "config.toml"
     config.write_text(
         config.read_text() + f'\n[jobs.nightly]\nkind = "backup"\nstore = "store"\nid = "j"\n'

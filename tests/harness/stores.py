@@ -1,16 +1,14 @@
 """Stores for tests: the recorded sample, and real empty ones in memory where there is room."""
 
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from holdfast.datastore.store import Datastore
 from tests.harness import vectors
+from tests.harness.places import quick_directory
 
 SAMPLE = vectors.load("datastore", "sample_store")
-MEMORY = "/dev/shm"
 
 
 def materialise_sample(base: Path) -> Path:
@@ -32,15 +30,7 @@ def materialise_sample(base: Path) -> Path:
 
 
 @contextmanager
-def memory_directory() -> Iterator[str]:
-    """A scratch directory in memory: 65,536 directories cost 0.3 s there, seconds on a disk."""
-    place = MEMORY if os.access(MEMORY, os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=place) as path:
-        yield path
-
-
-@contextmanager
 def empty_store() -> Iterator[Datastore]:
     """A complete new store, open for writing."""
-    with memory_directory() as place:
+    with quick_directory() as place:
         yield Datastore.create(f"{place}/store")

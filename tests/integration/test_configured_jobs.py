@@ -13,8 +13,10 @@ def script(path: Path, text: str) -> str:
     return str(path)
 
 
-def test_two_configured_jobs_run_with_hooks_retention_verify_and_a_webhook(tmp_path: Path) -> None:
-    program = Program(tmp_path / "p")
+def test_two_configured_jobs_run_with_hooks_retention_verify_and_a_webhook(
+    quick_path: Path,
+) -> None:
+    program = Program(quick_path / "p")
     home = program.home
     source = home / "source"
     source.mkdir()

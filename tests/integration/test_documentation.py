@@ -52,14 +52,14 @@ def _matches(expected: str, output: str) -> bool:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_what_the_guide_shows_is_what_happens(page: Path, tmp_path: Path) -> None:
-    program = Program(tmp_path)
-    bin_directory = tmp_path / ".bin"
+def test_what_the_guide_shows_is_what_happens(page: Path, quick_path: Path) -> None:
+    program = Program(quick_path)
+    bin_directory = quick_path / ".bin"
     bin_directory.mkdir()
     wrapper = bin_directory / "holdfast"
     wrapper.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m holdfast "$@"\n')
     wrapper.chmod(0o755)
-    script, marks = ["cd " + str(tmp_path)], []
+    script, marks = ["cd " + str(quick_path)], []
     for number, step in enumerate(_steps(page)):
         mark = f"=={number}-of-{page.stem}=="
         marks.append(mark)
@@ -70,7 +70,7 @@ def test_what_the_guide_shows_is_what_happens(page: Path, tmp_path: Path) -> Non
         ["bash"],
         input="\n".join(script),
         env={**program.environment, "PATH": f"{bin_directory}:{program.environment['PATH']}"},
-        cwd=tmp_path,
+        cwd=quick_path,
         capture_output=True,
         text=True,
         check=False,

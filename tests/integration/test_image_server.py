@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.harness.stores import empty_store
 
 from holdfast.block.nbd_client import NbdClient
 from holdfast.block.nbd_uri import NbdAddress
@@ -28,8 +29,9 @@ CHUNK = 4 * MIB
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Datastore:
-    return Datastore.create(str(tmp_path_factory.mktemp("image") / "store"))
+def store() -> Iterator[Datastore]:
+    with empty_store() as store:
+        yield store
 
 
 class Place:

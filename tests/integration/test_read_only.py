@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.harness.stores import SAMPLE, materialise_sample, memory_directory
+from tests.harness.places import quick_directory
+from tests.harness.stores import SAMPLE, materialise_sample
 
 READER = """
 import sys
@@ -142,7 +143,7 @@ def _checked_calls(log: Path, place: Path) -> int:
 @pytest.fixture(scope="module")
 def real_store() -> Iterator[Path]:
     """A store with two snapshots of a small tree, made by the program itself."""
-    with memory_directory() as place:
+    with quick_directory() as place:
         tree = Path(place) / "tree"
         (tree / "sub").mkdir(parents=True)
         (tree / "sub" / "letter").write_text("dear reader\n")

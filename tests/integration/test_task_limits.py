@@ -9,8 +9,8 @@ from tests.harness.program import Program
 from holdfast.jobs.slots import Slot
 
 
-def prepared(tmp_path: Path, size: int) -> tuple[Program, Path]:
-    program = Program(tmp_path / "p")
+def prepared(quick_path: Path, size: int) -> tuple[Program, Path]:
+    program = Program(quick_path / "p")
     source = program.home / "source"
     source.mkdir()
     (source / "data").write_bytes(os.urandom(size))
@@ -18,8 +18,8 @@ def prepared(tmp_path: Path, size: int) -> tuple[Program, Path]:
     return program, source
 
 
-def test_a_second_task_waits_its_turn_and_says_so(tmp_path: Path) -> None:
-    program, source = prepared(tmp_path, 1000)
+def test_a_second_task_waits_its_turn_and_says_so(quick_path: Path) -> None:
+    program, source = prepared(quick_path, 1000)
     config = program.home / "config.toml"
     config.write_text(config.read_text() + "\n[workers]\nper-store = 1\n")
     with Slot(str(program.home / "state" / "slots"), "store-store") as held:
@@ -36,8 +36,8 @@ def test_a_second_task_waits_its_turn_and_says_so(tmp_path: Path) -> None:
     assert "waiting: 1 tasks run already" in program.run("task", "log", upid).text
 
 
-def test_the_commands_of_a_job_keep_to_the_limits_too(tmp_path: Path) -> None:
-    program, source = prepared(tmp_path, 3 << 20)
+def test_the_commands_of_a_job_keep_to_the_limits_too(quick_path: Path) -> None:
+    program, source = prepared(quick_path, 3 << 20)
     config = program.home / "config.toml"
     config.write_text(
         config.read_text()
@@ -57,9 +57,9 @@ def test_the_commands_of_a_job_keep_to_the_limits_too(tmp_path: Path) -> None:
     assert program.run("--json", "task", "show", upid).document["state"] == "ok"
 
 
-def test_a_limit_on_reading_holds_for_the_whole_backup(tmp_path: Path) -> None:
+def test_a_limit_on_reading_holds_for_the_whole_backup(quick_path: Path) -> None:
     size = 3 << 20
-    program, source = prepared(tmp_path, size)
+    program, source = prepared(quick_path, size)
     began = time.monotonic()
     program.run("backup", f"s.pxar:{source}", "--read-limit", "1 MiB", "--nice", "5")
 
@@ -69,8 +69,8 @@ def test_a_limit_on_reading_holds_for_the_whole_backup(tmp_path: Path) -> None:
     assert "3.0 MiB, 3.0 MiB new in" in program.run("task", "log", task["upid"]).text
 
 
-def test_a_stopped_backup_leaves_nothing_half_written_and_ends_soon(tmp_path: Path) -> None:
-    program, source = prepared(tmp_path, 8 << 20)
+def test_a_stopped_backup_leaves_nothing_half_written_and_ends_soon(quick_path: Path) -> None:
+    program, source = prepared(quick_path, 8 << 20)
     words = ["backup", f"s.pxar:{source}", "--id", "h", "--read-limit", "200 KiB", "--detach"]
     upid = program.run(*words).text.strip()
     while not (task := program.run("--json", "task", "show", upid).document)["progress"]["done"]:

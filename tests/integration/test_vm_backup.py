@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.harness.qemu import Machine
+from tests.harness.stores import empty_store
 
 from holdfast.block.bit_set import BitSet
 from holdfast.block.nbd_client import NbdClient
@@ -106,8 +107,9 @@ class Setup:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Datastore:
-    return Datastore.create(str(tmp_path_factory.mktemp("vm") / "store"))
+def store() -> Iterator[Datastore]:
+    with empty_store() as store:
+        yield store
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.harness.stores import memory_directory
+from tests.harness.places import quick_directory
 
 from holdfast.datastore import layout
 from holdfast.datastore.store import Access, Datastore
@@ -21,7 +21,7 @@ def store() -> Iterator[Datastore]:
     """A store made under an umask that would spoil every mode."""
     before = os.umask(0o077)
     try:
-        with memory_directory() as place:
+        with quick_directory() as place:
             yield Datastore.create(f"{place}/deep/store", name="new")
     finally:
         os.umask(before)

@@ -1,6 +1,7 @@
 """Messages reach a real server in the form it expects; failures are one clear error."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -134,9 +135,32 @@ def test_only_wanted_ends_are_told(on: NotifyOn, state: str, before: str, wanted
     assert notify.is_wanted(settings, message) is wanted
 
 
-def test_apprise_is_asked_for_when_it_is_missing() -> None:
-    try:
-        import apprise  # noqa: F401
-    except ImportError:
-        with pytest.raises(HoldfastError, match="apprise is not installed"):
-            notify.send(notifier(NotifierKind.APPRISE, "json://127.0.0.1"), FAILED)
+def test_apprise_is_asked_for_when_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)  # as if it were not installed
+
+    with pytest.raises(HoldfastError, match="apprise is not installed"):
+        notify.send(notifier(NotifierKind.APPRISE, "json://127.0.0.1"), FAILED)
+
+
+def test_apprise_sends_by_the_services_it_knows(server: Recorder) -> None:
+    notify.send(notifier(NotifierKind.APPRISE, f"json{server.url.removeprefix('http')}/a"), FAILED)
+
+    ((path, _headers, body),) = server.requests
+    said = json.loads(body)
+    assert path.rstrip("/") == "/a"
+    assert said["title"] == FAILED.title
+    assert said["message"].split() == FAILED.text.split()
+
+
+def test_what_apprise_cannot_send_is_one_error(
+    server: Recorder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server.answer = 500
+    with pytest.raises(TemporaryFailure, match="could not send by 'n'"):
+        notify.send(
+            notifier(NotifierKind.APPRISE, f"json{server.url.removeprefix('http')}"), FAILED
+        )
+    with pytest.raises(BadRequest, match="does not know"):
+        notify.send(notifier(NotifierKind.APPRISE, "nonsense://secret-token"), FAILED)
+
+    assert capfd.readouterr() == ("", "")

@@ -21,8 +21,8 @@ from holdfast_tui.app import HoldfastApp
 from holdfast_tui.model.request import Target
 from holdfast_tui.options import Options
 from holdfast_tui.render.look import Look
+from tests.harness.places import quick_directory
 from tests.harness.program import Program
-from tests.harness.stores import memory_directory
 
 HOSTILE_NAMES = (
     b"plain.txt",
@@ -77,7 +77,7 @@ class Bench:
 @contextmanager
 def bench_directory() -> Iterator[Path]:
     """In memory where there is room: a store has 65,536 directories."""
-    with memory_directory() as place:
+    with quick_directory() as place:
         yield Path(place)
 
 

@@ -57,6 +57,18 @@ def test_restore_into_a_full_directory_wants_a_rule(program: Program, tree: Path
     assert (tree / "sub" / "file-3").read_text() == "mine"
 
 
+def test_a_stranger_s_tree_comes_back_without_privileges(program: Program, tree: Path) -> None:
+    (tree / "tool").write_text("x")
+    (tree / "tool").chmod(0o4755)
+    program.run("backup", "tree", "--id", "one")
+
+    program.run("restore", "host/one", "plain")
+    program.run("restore", "host/one", "reduced", "--no-setid", "--no-devices", "--no-owner")
+
+    assert (program.home / "plain" / "tool").stat().st_mode & 0o7777 == 0o4755
+    assert (program.home / "reduced" / "tool").stat().st_mode & 0o7777 == 0o755
+
+
 def test_a_dry_run_leaves_everything_as_it_is(program: Program, tree: Path) -> None:
     program.run("backup", "tree", "--id", "one")
     (tree / "sub" / "file-3").write_text("changed")

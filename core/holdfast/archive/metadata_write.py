@@ -72,8 +72,9 @@ class MetadataWriter:
         foreign_owners: entries whose owner could not be set.
     """
 
-    def __init__(self, now_ns: int) -> None:
+    def __init__(self, now_ns: int, *, sets_owner: bool = True) -> None:
         self._now_ns = now_ns  # access time of what is restored
+        self._sets_owner = sets_owner
         self.foreign_owners = 0
 
     def apply(self, fd: int, metadata: pxar.Metadata, problem: Problem) -> None:
@@ -115,10 +116,11 @@ class MetadataWriter:
     ) -> None:
         """The link itself, never what it points to."""
         info = metadata.stat
-        try:
-            os.chown(name, info.uid, info.gid, dir_fd=dir_fd, follow_symlinks=False)
-        except OSError as error:
-            self._count_owner(error, problem)
+        if self._sets_owner:
+            try:
+                os.chown(name, info.uid, info.gid, dir_fd=dir_fd, follow_symlinks=False)
+            except OSError as error:
+                self._count_owner(error, problem)
         try:
             times = (self._now_ns, info.mtime_s * _NANO + info.mtime_ns)
             os.utime(name, ns=times, dir_fd=dir_fd, follow_symlinks=False)
@@ -126,6 +128,8 @@ class MetadataWriter:
             _tell(error, "its time cannot be set", problem)
 
     def _own(self, where: int | str, info: pxar.Stat, problem: Problem) -> bool:
+        if not self._sets_owner:
+            return False
         try:
             os.chown(where, info.uid, info.gid)
         except OSError as error:

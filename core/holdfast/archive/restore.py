@@ -29,6 +29,7 @@ from holdfast.archive.restore_conflicts import (
 )
 from holdfast.archive.restore_levels import NOT_OPEN, Level
 from holdfast.archive.restore_rules import Overwrite, RestoreOutcome, RestoreRules
+from holdfast.archive.restore_without import Without, reduced, reduced_steps
 from holdfast.archive.sparse_write import write_sparse
 from holdfast.errors import DamagedData, NoSpace
 from holdfast.host import entries, files
@@ -85,7 +86,7 @@ class TreeRestore:
         self._rules = rules
         self._patterns = PatternList(rules.patterns)
         self._progress = progress
-        self._writer = MetadataWriter(time.time_ns())
+        self._writer = MetadataWriter(time.time_ns(), sets_owner=Without.OWNER not in rules.without)
         self._level: Level | None = None
         self._path = b""  # of the entry at hand
         self._written_bytes = 0  # since progress was told
@@ -101,8 +102,11 @@ class TreeRestore:
             HoldfastError: the target was changed under the restore.
         """
         done = 0
+        steps = self._decoder.steps()
+        if self._rules.without:
+            steps = reduced_steps(steps, self._rules.without)
         try:
-            for path, entry, leaving in self._decoder.steps():
+            for path, entry, leaving in steps:
                 self._path = path
                 if leaving:
                     self._leave()
@@ -279,7 +283,8 @@ class TreeRestore:
             raise AssertionError("an entry outside of a directory")
         if len(self._patterns) and not self._is_wanted(entry, level):
             return
-        if level.is_blocked or (not level.is_made and not self._make_levels(level)):
+        is_left_out = entry.device is not None and Without.DEVICES in self._rules.without
+        if is_left_out or level.is_blocked or (not level.is_made and not self._make_levels(level)):
             self.outcome.skipped.append(self._shown())
             return
         if entry.problem is not None:
@@ -306,7 +311,7 @@ class TreeRestore:
         if level.fd != NOT_OPEN:
             there = entry
             if entry.kind is Kind.HARDLINK:
-                there = self._resolve_link(entry)._replace(name=entry.name)
+                there = self._first_name(entry)._replace(name=entry.name)
             with suppress(FileNotFoundError):
                 verdict = judge(there, entry.name, level.fd, self._rules.overwrite)
         self._count_verdict(verdict)
@@ -421,8 +426,12 @@ class TreeRestore:
 
     # Hard links ----------------------------------------------------------------------------------
 
-    def _hard_link(self, link: Entry, dir_fd: int) -> None:
+    def _first_name(self, link: Entry) -> Entry:
         first = self._resolve_link(link)
+        return reduced(first, self._rules.without) if self._rules.without else first
+
+    def _hard_link(self, link: Entry, dir_fd: int) -> None:
+        first = self._first_name(link)
         if first.name != link.target.rpartition(b"/")[2]:
             self._problem("not restored, a hard link whose path and position contradict each other")
             self.outcome.skipped.append(self._shown())

@@ -4,6 +4,7 @@ import enum
 from dataclasses import dataclass, field
 
 from holdfast.archive.patterns import Pattern
+from holdfast.archive.restore_without import Without
 
 
 class Overwrite(enum.Enum):
@@ -27,11 +28,13 @@ class RestoreRules:
     Attributes:
         overwrite: see Overwrite.
         patterns: paths to take in (or, with `!`, to leave out); none means everything.
+        without: what of each entry is left out.
         dry_run: say what would happen, change nothing.
     """
 
     overwrite: Overwrite = Overwrite.FRESH
     patterns: tuple[Pattern, ...] = ()
+    without: Without = Without.NOTHING
     dry_run: bool = False
 
 

@@ -2,14 +2,10 @@
 
 import os
 from collections.abc import Iterator
-from typing import Final
 
+from holdfast.chunking.zero_runs import BLOCK_BYTES, may_hold_zero_blocks, runs
 from holdfast.host import gate
 from holdfast.host.files import write_all
-from holdfast.units import KIB
-
-BLOCK_BYTES: Final = 4 * KIB
-_ZEROES: Final = bytes(BLOCK_BYTES)
 
 
 def write_sparse(fd: int, pieces: Iterator[memoryview], *, path: object) -> int:
@@ -26,13 +22,13 @@ def write_sparse(fd: int, pieces: Iterator[memoryview], *, path: object) -> int:
             _write(fd, piece[:odd], path)
             at += odd
             rest = piece[odd:]
-        if len(rest) < BLOCK_BYTES or not _may_hold_zero_blocks(rest):
+        if len(rest) < BLOCK_BYTES or not may_hold_zero_blocks(rest):
             if rest:
                 _write(fd, rest, path)
                 at += len(rest)
                 ends_in_hole = False
             continue
-        for start, end, is_zero in _runs(rest):
+        for start, end, is_zero in runs(rest):
             if is_zero:
                 os.lseek(fd, at + end, os.SEEK_SET)
             else:
@@ -51,21 +47,3 @@ def _write(fd: int, piece: memoryview, path: object) -> None:
             return
         piece = piece[done:]
     write_all(fd, (piece,), path=path)
-
-
-def _may_hold_zero_blocks(piece: memoryview) -> bool:
-    """Whether some block of the piece begins with a zero byte."""
-    return 0 in piece[::BLOCK_BYTES].tobytes()
-
-
-def _runs(piece: memoryview) -> Iterator[tuple[int, int, bool]]:
-    """(start, end, is zero), neighbours of one sort joined; a shorter last block is data."""
-    size = len(piece)
-    begin, was_zero = 0, False
-    for at in range(0, size, BLOCK_BYTES):
-        is_zero = piece[at] == 0 and piece[at : at + BLOCK_BYTES].tobytes() == _ZEROES
-        if is_zero != was_zero:
-            if at > begin:
-                yield begin, at, was_zero
-            begin, was_zero = at, is_zero
-    yield begin, size, was_zero

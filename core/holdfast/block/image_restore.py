@@ -1,6 +1,6 @@
 """Fixed chunks back onto a file or a block device.
 
-A new file is made at full size and only chunks with data are written, so zeros stay holes. An
+A new file is made at full size and only data is written, so zeros stay holes, down to 4 KiB. An
 existing target (an earlier, interrupted restore; a disk that differs little) is read and compared
 chunk by chunk: what has the right digest already is neither fetched from the store nor rewritten.
 """
@@ -18,6 +18,7 @@ from enum import Enum
 from itertools import islice
 from typing import Final
 
+from holdfast.chunking.zero_runs import may_hold_zero_blocks, runs
 from holdfast.datastore.index import Index
 from holdfast.datastore.keys import EncryptionKey, chunk_digest
 from holdfast.datastore.reader import ChunkReader
@@ -197,10 +198,20 @@ class _Placer:
                 self._write(bytes(size), start)
             return Action.ZERO, size
         if not self._dry_run:
-            self._write(self._chunks.read(digest, size), start)
+            self._write_chunk(self._chunks.read(digest, size), start)
         return Action.WRITE, size
 
-    def _write(self, data: bytes, start: int) -> None:
+    def _write_chunk(self, data: bytes, start: int) -> None:
+        """Write it; zeros inside stay holes in a file that was just made."""
+        view = memoryview(data)
+        if not self._to.is_fresh or not may_hold_zero_blocks(view):
+            self._write(view, start)
+            return
+        for begin, end, is_zero in runs(view):
+            if not is_zero:
+                self._write(view[begin:end], start + begin)
+
+    def _write(self, data: bytes | memoryview, start: int) -> None:
         if self._to.fd is not None and not self._dry_run:
             files.pwrite_all(self._to.fd, data, start, path=self._to.path)
 

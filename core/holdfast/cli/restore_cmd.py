@@ -2,14 +2,24 @@
 
 import os
 from argparse import ArgumentParser, Namespace
+from typing import Final
 
 from holdfast.archive.restore_rules import Overwrite
+from holdfast.archive.restore_without import Without
 from holdfast.cli import key_source, plain_text, selection
 from holdfast.cli.console import Console
 from holdfast.errors import EXIT_OK, DamagedData
 from holdfast.operations.restore import Restored, RestoreRequest, restore
 
-_SHOWN_MAX = 20
+_SHOWN_MAX: Final = 20
+_WITHOUT: Final = {
+    "--no-owner": (Without.OWNER, "everything belongs to whoever restores"),
+    "--no-setid": (Without.SETID, "no set-user and set-group bits, no file capabilities"),
+    "--no-devices": (Without.DEVICES, "no block and character devices"),
+    "--no-xattrs": (Without.XATTRS, "no extended attributes, no file capabilities"),
+    "--no-acls": (Without.ACLS, "no access control lists"),
+    "--no-flags": (Without.FLAGS, "no attribute flags such as `immutable`"),
+}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -29,6 +39,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         choices=[rule.value for rule in Overwrite if rule is not Overwrite.FRESH],
         help="what to do with files that exist and differ (default: want an empty target)",
     )
+    less = parser.add_argument_group("leave out")
+    for option, (_what, text) in _WITHOUT.items():
+        less.add_argument(option, action="store_true", help=text)
     parser.add_argument("-n", "--dry-run", action="store_true", help="change nothing")
 
 
@@ -41,6 +54,7 @@ def run(args: Namespace, console: Console) -> int:
         archive=args.archive,
         patterns=tuple(os.fsencode(pattern) for pattern in args.include),
         overwrite=Overwrite(args.overwrite or Overwrite.FRESH.value),
+        without=_without(args),
         dry_run=args.dry_run,
         key=key_source.load_key(args),
     )
@@ -51,6 +65,14 @@ def run(args: Namespace, console: Console) -> int:
     else:
         _tell(outcome, request, console)
     return DamagedData.exit_code if outcome.tree.damaged else EXIT_OK
+
+
+def _without(args: Namespace) -> Without:
+    chosen = Without.NOTHING
+    for option, (what, _text) in _WITHOUT.items():
+        if getattr(args, option.removeprefix("--").replace("-", "_")):
+            chosen |= what
+    return chosen
 
 
 def _document(outcome: Restored, request: RestoreRequest) -> dict[str, object]:

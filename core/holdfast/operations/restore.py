@@ -15,6 +15,7 @@ from holdfast.archive.pxar.items import Entry
 from holdfast.archive.restore import TreeRestore
 from holdfast.archive.restore_levels import NOT_OPEN
 from holdfast.archive.restore_rules import Overwrite, RestoreOutcome, RestoreRules
+from holdfast.archive.restore_without import Without
 from holdfast.block.image_restore import Target, restore_image
 from holdfast.datastore.chunk_store import ChunkStore
 from holdfast.datastore.index import Index
@@ -43,6 +44,7 @@ class RestoreRequest:
         target: a directory for trees; for a single image or blob also a file or device.
         archive: one of the snapshot's archives; None for all of them.
         patterns: paths to take in, or with `!` to leave out; none means everything.
+        without: what to leave out of each entry of a tree.
         key: of an encrypted snapshot.
     """
 
@@ -51,6 +53,7 @@ class RestoreRequest:
     archive: str | None = None
     patterns: tuple[bytes, ...] = ()
     overwrite: Overwrite = Overwrite.FRESH
+    without: Without = Without.NOTHING
     dry_run: bool = False
     key: EncryptionKey | None = None
 
@@ -176,6 +179,7 @@ class _Run:
         rules = RestoreRules(
             overwrite=request.overwrite,
             patterns=tuple(parse_arguments(request.patterns, default=Match.INCLUDE)),
+            without=request.without,
             dry_run=request.dry_run,
         )
         with ExitStack() as stack:

@@ -1,6 +1,7 @@
 import os
 import stat
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from tests.harness.vectors import load
 
 from holdfast.archive.patterns import Match, parse_arguments
 from holdfast.archive.restore_rules import Overwrite, RestoreRules
+from holdfast.archive.restore_without import Without
 from holdfast.errors import DamagedData
 from holdfast.host import gate
 
@@ -80,6 +82,70 @@ def test_acls_xattrs_capabilities_and_devices_come_back(tmp_path: Path, target: 
 
     assert outcome.warnings == []
     assert snapshot_of(target) == snapshot_of(tree)
+
+
+def test_what_is_left_out_is_left_out_and_restoring_again_finds_it_so(
+    tmp_path: Path, target: Path
+) -> None:
+    tree = tmp_path / "tree"
+    (tree / "d").mkdir(parents=True)
+    (tree / "d").chmod(0o2775)
+    for name in ("suid", "listed"):
+        (tree / name).write_bytes(b"x")
+        os.chown(tree / name, 12, 13)
+    (tree / "suid").chmod(0o6755)
+    os.link(tree / "suid", tree / "suid-again")
+    (tree / "link").symlink_to("suid")
+    os.chown(tree / "link", 12, 13, follow_symlinks=False)
+    os.setxattr(tree / "suid", "user.note", b"x")
+    os.setxattr(tree / "listed", "security.capability", bytes.fromhex("01000002" + "00" * 16))
+    # owner rw-, group r--, user 1000 rwx, mask rwx: the mode's group bits are the mask
+    listed = [(1, 6, -1), (2, 7, 1000), (4, 4, -1), (16, 7, -1), (32, 0, -1)]
+    os.setxattr(
+        tree / "listed",
+        "system.posix_acl_access",
+        struct.pack("<I", 2)
+        + b"".join(struct.pack("<HHI", tag, bits, uid & 0xFFFFFFFF) for tag, bits, uid in listed),
+    )
+    os.mknod(tree / "disk", 0o600 | stat.S_IFBLK, os.makedev(7, 250))
+    archive = write_split(str(tree))
+    rules = RestoreRules(without=~Without.NOTHING)
+
+    outcome = restore(archive, str(target), rules)
+
+    assert sorted(os.listdir(target)) == ["d", "link", "listed", "suid", "suid-again"]
+    assert outcome.skipped == ["disk"]
+    assert outcome.warnings == []
+    for name in ("suid", "listed", "link", "d"):
+        info = (target / name).lstat()
+        assert (info.st_uid, info.st_gid) == (os.geteuid(), os.getegid()), name
+        assert os.listxattr(target / name, follow_symlinks=False) == [], name
+    assert stat.S_IMODE((target / "suid").stat().st_mode) == 0o755
+    assert stat.S_IMODE((target / "listed").stat().st_mode) == 0o640
+    again = restore(archive, str(target), replace(rules, overwrite=Overwrite.NEVER))
+    assert (again.files, again.identical, again.conflicts) == (0, 4, [])
+
+
+@pytest.mark.parametrize(
+    ("without", "mode", "has_capability"),
+    [(Without.SETID, 0o755, False), (Without.OWNER, 0o755, True), (Without.XATTRS, 0o4755, False)],
+)
+def test_each_thing_is_left_out_alone(
+    without: Without, mode: int, has_capability: bool, tmp_path: Path, target: Path
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "f").write_bytes(b"x")
+    os.chown(tree / "f", 12, 13)
+    (tree / "f").chmod(0o4755)
+    os.setxattr(tree / "f", "security.capability", bytes.fromhex("01000002" + "00" * 16))
+
+    restore(write_split(str(tree)), str(target), RestoreRules(without=without))
+
+    info = (target / "f").stat()
+    assert stat.S_IMODE(info.st_mode) == mode
+    assert (info.st_uid == 12) is (without is not Without.OWNER)
+    assert ("security.capability" in os.listxattr(target / "f")) is has_capability
 
 
 def test_zero_blocks_become_holes(tmp_path: Path, target: Path) -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.archive.sparse_write import BLOCK_BYTES, write_sparse
+from holdfast.archive.sparse_write import write_sparse
+from holdfast.chunking.zero_runs import BLOCK_BYTES
 
 part = st.tuples(st.sampled_from([0, 1]), st.integers(1, 3 * BLOCK_BYTES))
 

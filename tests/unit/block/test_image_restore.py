@@ -46,6 +46,23 @@ def test_a_new_file_gets_the_bytes_and_a_hole_for_the_zeros(
     assert outcome == RestoredImage(SIZE, SIZE - CHUNK_BYTES, CHUNK_BYTES, 0)
 
 
+def test_zeros_within_a_chunk_of_data_are_holes_and_overwrite_old_data(tmp_path: Path) -> None:
+    content = bytearray(CHUNK_BYTES + 5000)
+    content[4096 * 3 + 7] = content[4096 * 9] = content[CHUNK_BYTES - 1] = content[-4097] = 1
+    with UploadRig(tmp_path / "store") as rig:
+        writer = rig.image(len(content))
+        writer.put(0, bytes(content[:CHUNK_BYTES]))
+        writer.put(1, bytes(content[CHUNK_BYTES:]))
+        writer.close()
+
+    restored(rig, tmp_path / "new")
+    (tmp_path / "old").write_bytes(b"x" * len(content))
+    restored(rig, tmp_path / "old", target=Target.OVERWRITE)
+
+    assert (tmp_path / "new").read_bytes() == (tmp_path / "old").read_bytes() == content
+    assert (tmp_path / "new").stat().st_blocks * 512 <= 6 * 4096
+
+
 def test_an_existing_file_is_left_alone_unless_asked(tmp_path: Path) -> None:
     target = tmp_path / "disk.img"
     target.write_bytes(b"mine")

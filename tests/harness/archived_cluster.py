@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.harness.places import quick_directory
 from tests.harness.postgres import Cluster, as_server_user, give_to_server_user
 from tests.harness.program import Program, Result
-from tests.harness.stores import memory_directory
 
 
 @dataclass(slots=True)
@@ -84,7 +84,7 @@ def archived_cluster(
     *, settings: Mapping[str, str] | None = None, sync_level: str = "file"
 ) -> Iterator[ArchivedCluster]:
     """A started cluster with an empty store and `wal push` as its archive_command."""
-    with Cluster.create(settings=settings) as cluster, memory_directory() as memory:
+    with Cluster.create(settings=settings) as cluster, quick_directory() as memory:
         give_to_server_user(Path(memory))
         program = Program(cluster.base / "home")
         give_to_server_user(program.home)

@@ -12,7 +12,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from typing import Final, NamedTuple
 
@@ -243,8 +243,10 @@ def _pieces(fd: int, size: int, name: str) -> Iterator[bytes]:
 # The background sync ------------------------------------------------------------------------------
 
 
-def ask_for_sync(stage: WalStage, flags: int) -> None:
-    """Add `flags` to what is owed; start a background sync when none runs.
+def ask_for_sync(
+    stage: WalStage, flags: int, *, start: Callable[[WalStage], int] | None = None
+) -> None:
+    """Add `flags` to what is owed; start a background sync when none runs (by `start`).
 
     What is owed is on the disk when this returns: if the sync cannot be started or dies, the next
     request or `wal sync` does it.
@@ -254,7 +256,7 @@ def ask_for_sync(stage: WalStage, flags: int) -> None:
         return
     stage.requests.publish(owed)
     try:
-        start_worker(stage)
+        (start or start_worker)(stage)
     except OSError as error:
         stage.requests.collect()
         stage.requests.abandon(owed)

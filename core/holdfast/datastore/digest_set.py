@@ -26,6 +26,7 @@ Sizes = npt.NDArray[np.uint32]
 _DIGEST: Final = np.dtype("S32")
 _DYNAMIC_ENTRY: Final = np.dtype([("end", "<u8"), ("digest", _DIGEST)])
 PREFIX_COUNT: Final = 1 << 16
+_ADD_MAX: Final = 1 << 18  # of a long index at once, since adding sorts a copy
 
 
 def empty() -> Digests:
@@ -111,12 +112,35 @@ class DigestSet:
                 self._runs.append(_merged(self._runs.pop(), upper))
         return new
 
+    def add_below(self, digests: Digests, first: int, end: int) -> None:
+        """Put in those of the chunk directories `first` up to, not including, `end`."""
+        for at in range(0, len(digests), _ADD_MAX):
+            part = digests[at : at + _ADD_MAX]
+            if first:
+                part = part[part >= _key(first)]
+            if end < PREFIX_COUNT:
+                part = part[part < _key(end)]
+            self.add(part)
+
+    def halve(self) -> int:
+        """Drop about the upper half, in whole chunk directories; the first directory dropped."""
+        ordered = self.ordered()
+        end = int.from_bytes(ordered[len(ordered) // 2][:2].ljust(2, b"\0"), "big") or 1
+        kept = ordered[: np.searchsorted(ordered, _key(end))]
+        self._runs = [kept.copy()]
+        return end
+
     def ordered(self) -> Digests:
         """All of it in one sorted array."""
         while len(self._runs) > 1:
             upper = self._runs.pop()
             self._runs.append(_merged(self._runs.pop(), upper))
         return self._runs[0] if self._runs else empty()
+
+
+def _key(prefix: int) -> np.bytes_:
+    """What the digests of a chunk directory and all after it are not less than."""
+    return np.bytes_(prefix.to_bytes(2, "big"))
 
 
 def _merged(one: Digests, other: Digests) -> Digests:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from holdfast.datastore import digest_set
 from holdfast.datastore.access_times import CUTOFF_DEFAULT_S, AgeLimits, checked_clock_s
-from holdfast.datastore.digest_set import PREFIX_COUNT
+from holdfast.datastore.digest_set import PREFIX_COUNT, DigestSet
 from holdfast.datastore.gc_mark import Marked, mark, users_of
 from holdfast.datastore.gc_status import GcStatus, write_status
 from holdfast.datastore.gc_sweep import Swept, sweep
@@ -27,6 +27,7 @@ from holdfast.host.clock import SYSTEM_CLOCK, Clock
 if TYPE_CHECKING:
     from holdfast.datastore.store import Datastore
 
+DIGESTS_MAX: Final = 1 << 20  # 32 MB of them, a few times that while they are merged
 _MISSING_NAMED_MAX: Final = 10_000  # beyond that only the number is said
 
 
@@ -66,10 +67,20 @@ def collect_garbage(
     *,
     upid: str,
     cutoff_s: int = CUTOFF_DEFAULT_S,
+    digests_max: int = DIGESTS_MAX,
     observer: Observer = NOBODY,
     clock: Clock = SYSTEM_CLOCK,
 ) -> GcOutcome:
     """Delete unused chunks that were last used more than `cutoff_s` seconds ago.
+
+    Args:
+        store: open for writing.
+        upid: the task, for `.gc-status`.
+        cutoff_s: see above.
+        digests_max: bounds the memory; a store that refers to more chunks is collected in several
+            stretches of chunk directories, each with its own mark and sweep.
+        observer: told of indexes, then of chunk directories.
+        clock: for the ages.
 
     Raises:
         ReadOnlyViolation: the store is not open for writing.
@@ -86,7 +97,8 @@ def collect_garbage(
         limits = AgeLimits.at(
             start_s=start_s, cutoff_s=cutoff_s, oldest_writer_s=lock.oldest_writer()
         )
-        outcome = _mark_and_sweep(store.base, upid, limits, guard, observer)
+        run = _Run(store.base, limits, guard, observer, digests_max)
+        outcome = run.mark_and_sweep(upid)
         try:
             write_status(store.base, outcome.status, owner=store.owner_ids)
         except HoldfastError as error:  # the work is done; only its report is lost
@@ -98,6 +110,7 @@ def preview_garbage(
     store: "Datastore",
     *,
     cutoff_s: int = CUTOFF_DEFAULT_S,
+    digests_max: int = DIGESTS_MAX,
     observer: Observer = NOBODY,
     clock: Clock = SYSTEM_CLOCK,
 ) -> GcOutcome:
@@ -111,40 +124,72 @@ def preview_garbage(
     limits = AgeLimits.at(
         start_s=int(clock.now_s()), cutoff_s=cutoff_s, oldest_writer_s=oldest_writer_s
     )
-    return _mark_and_sweep(store.base, None, limits, None, observer)
+    return _Run(store.base, limits, None, observer, digests_max).mark_and_sweep(None)
 
 
-def _mark_and_sweep(
-    base: str,
-    upid: str | None,
-    limits: AgeLimits,
-    guard: PrefixGuard | None,
-    observer: Observer,
-) -> GcOutcome:
-    observer.phase("mark")
-    marked = mark(base, observer)
-    for path in marked.unexpected:
-        observer.warn(f"index {path} lies outside of any snapshot; its chunks are kept")
-    observer.phase("sweep")
-    observer.total(items=PREFIX_COUNT)
-    referenced = marked.digests.ordered()
-    swept = sweep(base, referenced, limits, guard=guard, observer=observer)
-    missing = _explained(base, marked, swept.missing)
-    for chunk in missing:
-        observer.warn(
-            f"chunk {chunk.digest.hex()} is missing; wanted by {', '.join(chunk.wanted_by)}"
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One collection, or the preview of one (`guard` None)."""
+
+    base: str
+    limits: AgeLimits
+    guard: PrefixGuard | None
+    observer: Observer
+    digests_max: int
+
+    def mark_and_sweep(self, upid: str | None) -> GcOutcome:
+        swept = Swept()
+        whole = marked = self._mark(0)
+        referenced = self._sweep(marked, swept)
+        while marked.end < PREFIX_COUNT:
+            marked = self._mark(marked.end)
+            referenced += self._sweep(marked, swept)
+        return self._outcome(upid, whole, swept, referenced)
+
+    def _mark(self, first: int) -> Marked:
+        self.observer.phase("mark")
+        marked = mark(self.base, self.observer, first=first, digests_max=self.digests_max)
+        for path in () if first else marked.unexpected:
+            self.observer.warn(f"index {path} lies outside of any snapshot; its chunks are kept")
+        return marked
+
+    def _sweep(self, marked: Marked, swept: Swept) -> int:
+        """Sweep the directories that were marked; how many different chunks are referred to."""
+        prefixes = range(marked.first, marked.end)
+        self.observer.phase("sweep")
+        self.observer.total(items=len(prefixes))
+        referenced = marked.digests.ordered()
+        sweep(
+            self.base,
+            referenced,
+            self.limits,
+            prefixes=prefixes,
+            swept=swept,
+            guard=self.guard,
+            observer=self.observer,
         )
-    if len(swept.missing) > len(missing):
-        observer.warn(f"{len(swept.missing) - len(missing)} more chunks are missing")
-    return GcOutcome(
-        status=_status(upid, marked, swept),
-        referenced_chunks=len(referenced),
-        bad_chunks=swept.bad_left,
-        missing_chunks=len(swept.missing),
-        missing=missing,
-        unexpected=tuple(marked.unexpected),
-        limits=limits,
-    )
+        marked.digests = DigestSet()  # frees them before the next stretch
+        return len(referenced)
+
+    def _outcome(
+        self, upid: str | None, marked: Marked, swept: Swept, referenced: int
+    ) -> GcOutcome:
+        missing = _explained(self.base, marked, swept.missing)
+        for chunk in missing:
+            self.observer.warn(
+                f"chunk {chunk.digest.hex()} is missing; wanted by {', '.join(chunk.wanted_by)}"
+            )
+        if len(swept.missing) > len(missing):
+            self.observer.warn(f"{len(swept.missing) - len(missing)} more chunks are missing")
+        return GcOutcome(
+            status=_status(upid, marked, swept),
+            referenced_chunks=referenced,
+            bad_chunks=swept.bad_left,
+            missing_chunks=len(swept.missing),
+            missing=missing,
+            unexpected=tuple(marked.unexpected),
+            limits=self.limits,
+        )
 
 
 def _explained(base: str, marked: Marked, missing: list[bytes]) -> tuple[WantedChunk, ...]:

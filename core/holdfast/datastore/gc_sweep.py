@@ -20,7 +20,7 @@ from typing import Final
 
 from holdfast.datastore import digest_set
 from holdfast.datastore.access_times import Age, AgeLimits
-from holdfast.datastore.digest_set import PREFIX_COUNT, Digests
+from holdfast.datastore.digest_set import Digests
 from holdfast.datastore.observer import Observer
 from holdfast.datastore.process_lock import PrefixGuard
 from holdfast.host import files
@@ -59,42 +59,47 @@ def sweep(
     referenced: Digests,
     limits: AgeLimits,
     *,
+    prefixes: range,
+    swept: Swept,
     guard: PrefixGuard | None,
     observer: Observer,
-) -> Swept:
+) -> None:
     """Touch what is in `referenced` (sorted, each once), delete what is old and is not.
 
     Args:
         base: the store's directory.
-        referenced: digests any index refers to.
+        referenced: digests any index refers to, those of `prefixes`.
         limits: which ages are removable and pending.
+        prefixes: the chunk directories to sweep.
+        swept: where to count what is found and done.
         observer: told of every few hundred directories.
         guard: this thread's own; None looks only, and says what would be done.
 
     Raises:
         HoldfastError: a directory cannot be read, or a file not touched or deleted.
     """
-    work = _Sweep(os.path.join(base, ".chunks"), limits, guard)
+    work = _Sweep(os.path.join(base, ".chunks"), limits, guard, swept)
     bounds = digest_set.prefix_bounds(referenced)
     with files.explained("sweeping the chunk directories"):
         with files.scanned(work.chunks) as entries:
             there = {entry.name for entry in entries}
-        for prefix in range(PREFIX_COUNT):
+        for prefix in prefixes:
             first, end = bounds[prefix], bounds[prefix + 1]
             if first < end or f"{prefix:04x}" in there:
                 names = referenced[first:end].tobytes().hex()
                 work.directory(prefix, {names[at : at + _HEX] for at in range(0, len(names), _HEX)})
             if prefix % _BATCH == _BATCH - 1:
                 observer.advance(items=_BATCH)
-    return work.swept
 
 
 class _Sweep:
-    def __init__(self, chunks: str, limits: AgeLimits, guard: PrefixGuard | None) -> None:
+    def __init__(
+        self, chunks: str, limits: AgeLimits, guard: PrefixGuard | None, swept: Swept
+    ) -> None:
         self.chunks = chunks
         self._limits = limits
         self._guard = guard
-        self.swept = Swept()
+        self.swept = swept
 
     def directory(self, prefix: int, wanted: set[str]) -> None:
         path = f"{self.chunks}/{prefix:04x}"

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from holdfast.datastore.gc_status import read_status
 from holdfast.datastore.store import Access, Datastore
 from holdfast.errors import Busy, DamagedData, ReadOnlyViolation
 from holdfast.host import gate
+from holdfast.operations.progress import NullProgress
 from holdfast.units import DAY, HOUR
 
 BLOCK = b"d" * FIXED_CHUNK_BYTES
@@ -21,6 +23,20 @@ A, B, C = b"a" * 4096, b"b" * 4096, b"c" * 5000
 @pytest.fixture
 def small(tmp_path: Path) -> SmallStore:
     return SmallStore(tmp_path / "store")
+
+
+class Phases(NullProgress):
+    """Keeps the names of phases, and warnings."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.warnings: list[str] = []
+
+    def phase(self, name: str) -> None:
+        self.names.append(name)
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
 
 
 def collect(store: Datastore, cutoff_s: int = DAY) -> GcOutcome:
@@ -116,6 +132,36 @@ def test_chunks_of_an_unfinished_snapshot_and_of_a_stray_index_are_kept(small: S
 
     assert len(small.digests()) == 2
     assert outcome.unexpected == ("by-hand/y.pxar.didx",)
+
+
+def test_a_store_of_many_chunks_is_collected_in_stretches_with_the_same_result(
+    small: SmallStore,
+) -> None:
+    """Goal: memory has a bound and nothing else changes. Method: a bound of five digests."""
+    chunks = [bytes([number]) * 4096 for number in range(60)]
+    for day in range(1, 7):
+        held = chunks[day * 5 : day * 5 + 20]
+        small.snapshot(f"host/a/2026-01-0{day}T00:00:00Z", {"x.pxar.didx": held})
+    lost = small.put(chunks[12])
+    orphans = [small.put(b"orphan %d" % number) for number in range(40)]
+    small.age_chunks(2 * DAY)
+    small.path(lost).unlink()
+    observer = Phases()
+
+    whole = preview_garbage(small.store, cutoff_s=DAY)
+    looked = preview_garbage(small.store, cutoff_s=DAY, digests_max=5)
+    done = collect_garbage(small.store, upid=UPID, cutoff_s=DAY, digests_max=5, observer=observer)
+
+    assert observer.names[0::2] == ["mark"] * (len(observer.names) // 2)
+    assert len(observer.names) > 12
+    assert looked.status == whole.status
+    assert done.status == replace(whole.status, upid=UPID)
+    assert whole.missing == looked.missing == done.missing
+    assert (done.referenced_chunks, done.missing_chunks) == (45, 1)
+    assert whole.referenced_chunks == 45
+    assert small.digests().isdisjoint(orphans)
+    assert len(small.digests()) == 44
+    assert len(observer.warnings) == 1
 
 
 @pytest.mark.parametrize("position", [0, 40, 70, 4096, 4103, 4104, 4135])

@@ -21,6 +21,9 @@ _HEADER: Final = struct.Struct("<QQ")
 HEADER_BYTES: Final = _HEADER.size
 _SPARSE_BYTES_MIN: Final = 64 * KIB
 _ZEROES: Final = bytes(1 * MIB)
+# Kernels stamp changes with a clock that ticks every 1 to 10 ms. A file changed within the tick in
+# which it is read could change again without showing it, and the next backup would miss that.
+TICK_NS: Final = 20_000_000
 
 
 class ByteSink(Protocol):

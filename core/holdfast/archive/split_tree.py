@@ -8,7 +8,7 @@ content of a file that was read and does not count that of a file that was reuse
 """
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
 from holdfast.archive.payload_reuse import PayloadRanges
@@ -17,7 +17,8 @@ from holdfast.archive.pxar import format as pxar
 from holdfast.archive.tree_frames import Frame
 from holdfast.archive.tree_reading import TreeReading
 from holdfast.archive.tree_summary import TreeSummary
-from holdfast.archive.walk import BEGIN, END, FILE, LEAF, Event
+from holdfast.archive.walk import BEGIN, END, FILE, LEAF, READ, RUN, Event
+from holdfast.archive.walk_contents import Contents
 from holdfast.units import KIB
 
 _WRITE_BYTES: Final = 256 * KIB
@@ -48,6 +49,10 @@ class PayloadSink(Protocol):
 
     def suggest(self) -> None: ...
 
+    def suggest_at(self, position: int, /) -> None: ...
+
+    def copy_from(self, fd: int, start: int, count: int, /) -> None: ...
+
 
 class SplitTree:
     """One split archive while it is written; feed it the batches of a walk, in order.
@@ -60,6 +65,7 @@ class SplitTree:
         previous: the archive of the snapshot before, if its contents may be reused.
         inject: puts chunks of the previous payload index into the payload stream.
         queue_max: entries that may wait for one decision.
+        contents: takes the runs of contents that come with the walk.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class SplitTree:
         previous: PreviousTree | None = None,
         inject: Callable[[Sequence[int]], None] | None = None,
         queue_max: int = QUEUE_MAX,
+        contents: Contents | None = None,
     ) -> None:
         self.summary = TreeSummary()
         self._metadata = metadata
@@ -80,6 +87,8 @@ class SplitTree:
         self._root_fd = root_fd
         self._reading = reading
         self._queue_max = queue_max
+        self._contents = contents
+        self._records: Iterator[tuple[int, int]] = iter(())  # where they lie, and their sizes
         self._out = bytearray(pxar.header(pxar.FORMAT_VERSION, 8) + _OFFSET.pack(2))
         if prelude is not None:
             self._out += pxar.header(pxar.PRELUDE, len(prelude)) + prelude
@@ -105,7 +114,14 @@ class SplitTree:
 
     def consume(self, batches: Iterable[list[Event]]) -> None:
         """Write all events of a walk (HoldfastError from the streams, OSError)."""
-        handle = {FILE: self._file, LEAF: self._leaf, BEGIN: self._begin, END: self._end}
+        handle = {
+            FILE: self._file,
+            LEAF: self._leaf,
+            BEGIN: self._begin,
+            END: self._end,
+            RUN: self._run,
+            READ: self._read,
+        }
         for batch in batches:
             for event in batch:
                 action = handle.get(event[0])
@@ -229,6 +245,35 @@ class SplitTree:
         summary.files += 1
         summary.changed_files += 1
         summary.content_bytes += size
+
+    def _run(self, event: Event) -> None:
+        """The records of the READ events that follow."""
+        _kind, place, sizes = event
+        if self._contents is None:
+            raise AssertionError("contents nobody asked for")
+        positions = self._contents.take(place, sizes, self._payload)
+        self._records = zip(positions, sizes, strict=True)
+        content_bytes = sum(sizes)
+        self._reading.copied(content_bytes)
+        self.summary.content_bytes += content_bytes
+        self.summary.files += len(sizes)
+        self.summary.changed_files += len(sizes)
+
+    def _read(self, event: Event) -> None:
+        """Files of one directory, whose records are in the payload stream already."""
+        _kind, names, heads, link = event
+        frame, out, base, pack = self._here, self._out, self._base, _REF.pack
+        if link is not None:
+            self._links[link] = (base + len(out), frame.path + names[0])
+        add_start, extra, number = frame.starts.append, frame.extra, len(frame.names)
+        for head, (offset, size) in zip(heads, self._records, strict=False):
+            add_start(base + len(out))
+            out += head
+            out += pack(pxar.PAYLOAD_REF, 32, offset, size)
+            extra[number] = size
+            number += 1
+        frame.names += names
+        self._reading.advance(len(names) - 1)
 
     def _hard_link(self, name: bytes, head: bytes, link: tuple[int, int]) -> None:
         frame = self._here

@@ -16,6 +16,7 @@ from holdfast.archive.tree_reading import Progress, TreeReading
 from holdfast.archive.tree_summary import TreeSummary
 from holdfast.archive.unified_tree import UnifiedTree
 from holdfast.archive.walk import Event, WalkRules, open_root
+from holdfast.archive.walk_contents import Contents
 from holdfast.datastore.base_snapshot import BaseSnapshot
 from holdfast.datastore.chunk_store import ChunkStore
 from holdfast.datastore.dynamic_index import DynamicIndex
@@ -42,12 +43,14 @@ class TreeSource:
         root: the directory.
         events: its walk, by TreeWalk or WalkProcess with the same rules.
         rules: of the walk.
+        contents: asks the walk for contents, if it can give them.
     """
 
     name: str
     root: bytes
     events: Iterable[list[Event]]
     rules: WalkRules
+    contents: Contents | None = None
 
     @property
     def stem(self) -> str:
@@ -131,7 +134,10 @@ def back_up_split(
         prelude=prelude,
         previous=previous,
         inject=inject,
+        contents=source.contents,
     )
+    if previous is None and source.contents is not None:
+        source.contents.want()
     try:
         tree.consume(source.events)
         tree.close()
@@ -190,6 +196,12 @@ class _Counted:
 
     def suggest(self) -> None:
         pass
+
+    def suggest_at(self, _position: int) -> None:
+        pass
+
+    def copy_from(self, _fd: int, _start: int, count: int) -> None:
+        self.position += count
 
 
 class _Skimming(TreeReading):

@@ -6,6 +6,7 @@ from typing import Final, Protocol
 
 from holdfast.archive.file_content import (
     NOTHING_WRITTEN,
+    TICK_NS,
     ByteSink,
     Copied,
     UnreadableContent,
@@ -20,9 +21,6 @@ from holdfast.host.clock import SYSTEM_CLOCK
 from holdfast.shown import printable
 from holdfast.units import MIB
 
-# Kernels stamp changes with a clock that ticks every 1 to 10 ms. A file changed within the tick in
-# which it is read could change again without showing it, and the next backup would miss that.
-_TICK_NS: Final = 20_000_000
 _TOLD_AT_BYTES: Final = 16 * MIB
 
 
@@ -63,7 +61,8 @@ class TreeReading:
         copied, self._copied_bytes = self._copied_bytes, 0
         self._progress.advance(items=entries, bytes=copied)
 
-    def _copied(self, count: int) -> None:
+    def copied(self, count: int) -> None:
+        """So many bytes of content are in the archive."""
         self._copied_bytes += count
         if self._copied_bytes >= _TOLD_AT_BYTES:
             self.advance(0)
@@ -81,8 +80,8 @@ class TreeReading:
             if info.st_ctime_ns != event[6] or info.st_ino != event[5]:
                 event = self._describe_again(fd, frame, name, info.st_dev)
             age_ns = time.time_ns() - info.st_mtime_ns
-            if 0 <= age_ns < _TICK_NS:
-                SYSTEM_CLOCK.wait((_TICK_NS - age_ns) / 1e9)
+            if 0 <= age_ns < TICK_NS:
+                SYSTEM_CLOCK.wait((TICK_NS - age_ns) / 1e9)
                 event = self._describe_again(fd, frame, name, info.st_dev)
         except (OSError, ValueError) as error:
             if fd >= 0:
@@ -119,7 +118,7 @@ class TreeReading:
         """
         path = frame.path + event[1]
         try:
-            copied = copy_record(fd, event[3], sink, path=path, prefix=prefix, copied=self._copied)
+            copied = copy_record(fd, event[3], sink, path=path, prefix=prefix, copied=self.copied)
         except UnreadableContent as unread:
             if not prefix or unread.missing == NOTHING_WRITTEN:
                 self.warn(path, f"cannot be read: {unread.error.strerror}; left out")
@@ -138,7 +137,7 @@ class TreeReading:
         """Write the record of a file whose old bytes are at hand; False when they are better."""
         path = frame.path + event[1]
         try:
-            return copy_record(fd, event[3], sink, path=path, copied=self._copied) is Copied.WHOLE
+            return copy_record(fd, event[3], sink, path=path, copied=self.copied) is Copied.WHOLE
         except UnreadableContent as unread:
             text = f"cannot be read: {unread.error.strerror}; its content of the last backup stays"
             self.warn(path, text)

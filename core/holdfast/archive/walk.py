@@ -8,6 +8,7 @@ one needs much memory, and plain enough (tuples of bytes and numbers) to cross a
     (BEGIN, name, head, device, inode)                the root's name is empty
     (END,)
     (NOTE, path, text)   (WARNING, path, text)
+    (RUN, ...)   (READ, ...)                          see walk_contents.py
 
 `head` is what the archive stores before the content: FILENAME, ENTRY and attribute items (no
 FILENAME for the root), and for a LEAF also its SYMLINK or DEVICE item. Children come in ascending
@@ -23,7 +24,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from holdfast.archive.excludes import ExcludeRules
 from holdfast.archive.file_systems import file_system_of
@@ -39,6 +40,8 @@ BEGIN: Final = 2
 END: Final = 3
 NOTE: Final = 4
 WARNING: Final = 5
+RUN: Final = 6
+READ: Final = 7
 
 Event = tuple[Any, ...]  # the shapes above; a record per file would cost too much
 
@@ -164,10 +167,31 @@ class _Directory:
         self.entries: Iterator[tuple[bytes, int]] = iter(())
 
 
+class Contents(Protocol):
+    """Reads small files on the way, for those who want that (walk_contents.ContentReader)."""
+
+    def add(self, fd: int, event: Event, batch: list[Event], /) -> bool: ...
+
+    def end_batch(self) -> None: ...
+
+
+class _NoContents:
+    """Every file stays as it was described."""
+
+    def add(self, _fd: int, event: Event, batch: list[Event]) -> bool:
+        batch.append(event)
+        return False
+
+    def end_batch(self) -> None:
+        pass
+
+
 class TreeWalk:
     """One pass over a tree."""
 
-    def __init__(self, root: bytes, rules: WalkRules) -> None:
+    def __init__(self, root: bytes, rules: WalkRules, contents: Contents | None = None) -> None:
+        self._contents = contents or _NoContents()
+        self._is_batch_full = False
         self._root = root
         self._rules = rules
         self._excludes = ExcludeRules(rules.patterns)
@@ -188,20 +212,26 @@ class TreeWalk:
             while chain:
                 if self._walk_until_directory_or_full(chain[-1]):
                     self._end()
-                if len(self._batch) >= _BATCH:
-                    yield self._batch
-                    self._batch = []
-            yield self._batch
+                if self._is_batch_full or len(self._batch) >= _BATCH:
+                    yield self._ended_batch()
+            yield self._ended_batch()
         finally:
             for directory in chain:
                 if directory.fd >= 0:
                     os.close(directory.fd)
 
+    def _ended_batch(self) -> list[Event]:
+        batch, self._batch = self._batch, []
+        self._is_batch_full = False
+        self._contents.end_batch()
+        return batch
+
     def _walk_until_directory_or_full(self, directory: _Directory) -> bool:
         """Describe children until one is a directory (now on the chain); True when all are done."""
-        batch, add = self._batch, self._batch.append
+        batch = self._batch
         dir_fd, reader, open_, close = directory.fd, directory.reader, os.open, os.close
         flags = READ_FLAGS | self._noatime
+        add = self._contents.add
         warnings: list[str] = []
         warn = warnings.append
         for name, kind in directory.entries:
@@ -215,15 +245,17 @@ class TreeWalk:
                         continue
                     fd, flags = again, READ_FLAGS | self._noatime
                 try:
-                    add(file_event(fd, name, reader, warn))
+                    is_full = add(fd, file_event(fd, name, reader, warn), batch)
                 except (OSError, ValueError) as error:
+                    is_full = False
                     self._warn(directory, name, reason(error))
                 finally:
                     close(fd)
                 if warnings:
                     self._warn(directory, name, "; ".join(warnings))
                     warnings.clear()
-                if len(batch) >= _BATCH:
+                if is_full or len(batch) >= _BATCH:
+                    self._is_batch_full = True
                     return False
             elif kind == _KIND_DIRECTORY:
                 if self._begin(directory, name):

@@ -1,8 +1,9 @@
 """Walk a tree in a process of its own, so that walking and writing use two processors.
 
 Both are pure Python and would share one interpreter lock as threads. The walker is a fresh
-interpreter that loads only what a walk needs; it gets (root, patterns, all file systems) in a
-memory file as standard input and answers on standard output with frames:
+interpreter that loads only what a walk needs. Its standard input is a memory file: first the ring
+for contents (walk_contents.py), then (root, patterns, all file systems, descriptor of the pipe for
+credits). It answers on standard output with frames:
 
     u32 length, marshal of a batch (a list of events)     any number of times
     u32 length, marshal of "complete"                      the walk is complete
@@ -25,6 +26,7 @@ from typing import Final, Self
 
 from holdfast import errors
 from holdfast.archive.walk import Event, TreeWalk, WalkRules
+from holdfast.archive.walk_contents import RING_BYTES, ContentReader, Contents
 from holdfast.errors import BadRequest, HoldfastError, NotFound, Refused
 from holdfast.host.files import explained
 from holdfast.units import MIB
@@ -42,17 +44,21 @@ _PROGRAM: Final = (
 class WalkProcess:
     """A walk that runs beside this process; use as a context manager.
 
+    Attributes:
+        contents: asks the walk for the contents of small files, and takes them.
+
     Raises:
         HoldfastError: the process cannot be started.
     """
 
     def __init__(self, root: bytes, rules: WalkRules) -> None:
         with explained("starting the process that walks the tree"):
-            order = os.memfd_create("holdfast-walk")
+            self._ring = os.memfd_create("holdfast-walk")
             self._reading, writing = os.pipe()
+            credits_, self._credits = os.pipe()
             try:
-                os.write(order, marshal.dumps((root, rules.patterns, rules.all_file_systems)))
-                os.lseek(order, 0, os.SEEK_SET)
+                order = (root, rules.patterns, rules.all_file_systems, credits_)
+                os.pwrite(self._ring, marshal.dumps(order), RING_BYTES)
                 with suppress(OSError):  # only a matter of speed
                     _grow_pipe(writing)
                 program = _PROGRAM.format(path=[entry for entry in sys.path if entry])
@@ -61,22 +67,28 @@ class WalkProcess:
                     [sys.executable, "-I", "-S", "-c", program],
                     os.environ,
                     file_actions=[
-                        (os.POSIX_SPAWN_DUP2, order, 0),
+                        (os.POSIX_SPAWN_DUP2, credits_, credits_),  # inherited as it is
+                        (os.POSIX_SPAWN_DUP2, self._ring, 0),
                         (os.POSIX_SPAWN_DUP2, writing, 1),
                     ],
                 )
             except BaseException:
-                os.close(self._reading)
+                self._close()
                 raise
             finally:
-                os.close(order)
+                os.close(credits_)
                 os.close(writing)
+        self.contents = Contents(self._ring, self._credits)
+
+    def _close(self) -> None:
+        for fd in (self._reading, self._ring, self._credits):
+            os.close(fd)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        os.close(self._reading)
+        self._close()
         with suppress(ProcessLookupError):  # it may wait for room in a pipe nobody reads any more
             os.kill(self.pid, signal.SIGKILL)
         with suppress(ChildProcessError):
@@ -119,10 +131,11 @@ def walk_for_parent() -> None:
     gc.disable()  # events hold no cycles
     with suppress(BrokenPipeError):
         try:
-            size = os.fstat(0).st_size
-            root, patterns, all_file_systems = marshal.loads(os.pread(0, size, 0))  # noqa: S302
+            size = os.fstat(0).st_size - RING_BYTES
+            order = marshal.loads(os.pread(0, size, RING_BYTES))  # noqa: S302
+            root, patterns, all_file_systems, credits_ = order
             rules = WalkRules(patterns=patterns, all_file_systems=all_file_systems)
-            for batch in TreeWalk(root, rules).batches():
+            for batch in TreeWalk(root, rules, ContentReader(0, credits_)).batches():
                 _send(batch)
         except HoldfastError as error:
             _send((error.kind, error.message, error.hint))

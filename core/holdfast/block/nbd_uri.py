@@ -6,12 +6,13 @@ Source: the NBD URI specification, doc/uri.md of the NetworkBlockDevice project.
 """
 
 import os
-import ssl
 from dataclasses import dataclass
-from typing import Final, Self
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import TYPE_CHECKING, Final, Self
 
 from holdfast.errors import BadRequest
+
+if TYPE_CHECKING:  # every backup asks whether a source is an NBD address; few are
+    import ssl
 
 PORT_DEFAULT: Final = 10809
 _SCHEMES: Final = ("nbd", "nbds", "nbd+unix", "nbds+unix")
@@ -41,6 +42,8 @@ class NbdAddress:
     @classmethod
     def parse(cls, uri: str) -> Self:
         """Read a URI (BadRequest)."""
+        from urllib.parse import parse_qs, unquote, urlsplit
+
         try:
             parts = urlsplit(uri)
             port = parts.port
@@ -62,8 +65,10 @@ class NbdAddress:
             certificates=query.get("tls-certificates", [""])[0],
         )
 
-    def tls_context(self) -> ssl.SSLContext:
+    def tls_context(self) -> "ssl.SSLContext":
         """How to speak TLS with the server (BadRequest when a certificate cannot be read)."""
+        import ssl
+
         try:
             if not self.certificates:
                 return ssl.create_default_context()
@@ -79,12 +84,14 @@ class NbdAddress:
         return context
 
 
-def server_tls_context(certificates: str) -> ssl.SSLContext:
+def server_tls_context(certificates: str) -> "ssl.SSLContext":
     """For a server: `server-cert.pem`, `server-key.pem`; with `ca-cert.pem` clients need one, too.
 
     Raises:
         BadRequest: a file cannot be read.
     """
+    import ssl
+
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(

@@ -9,6 +9,7 @@ maximal chunk, moves to the next segment by one copy.
 there; the piece before them may be shorter than the minimum.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -142,9 +143,23 @@ class StreamWriter:
         else:
             self._write_in_pieces(memoryview(data))
 
+    def copy_from(self, fd: int, start: int, count: int) -> None:
+        """Add `count` bytes of a file from `start` on (HoldfastError, OSError)."""
+        while count:
+            got = os.preadv(fd, (self.room()[:count],), start)
+            if not got:
+                raise HoldfastError("a file that was to be stored ends early")
+            self.commit(got)
+            start += got
+            count -= got
+
     def suggest(self) -> None:
         """A file begins at `position`: a good place to cut."""
         self._suggest(self.position)
+
+    def suggest_at(self, position: int) -> None:
+        """A file will begin at `position`, which is not behind any suggested before."""
+        self._suggest(position)
 
     def inject(self, chunks: Sequence[KnownChunk]) -> None:
         """Put stored chunks here instead of bytes; forces a boundary (BadRequest: not known)."""

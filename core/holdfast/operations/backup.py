@@ -18,7 +18,6 @@ from holdfast.archive.tree_backup import (
 from holdfast.archive.tree_summary import TreeSummary
 from holdfast.archive.walk import WalkRules
 from holdfast.block.image_backup import ImageSource, back_up_image
-from holdfast.block.nbd_pull import NbdSource, pull_image
 from holdfast.block.nbd_uri import NbdAddress, is_nbd_address
 from holdfast.datastore.base_snapshot import BaseSnapshot
 from holdfast.datastore.session import DEFAULT_SETTINGS, BackupSession, SessionSettings, free_second
@@ -221,6 +220,7 @@ class _Run:
             name=spec.name,
             root=os.fsencode(spec.path),
             events=self._walks.events(spec),
+            contents=self._walks.contents(spec),
             rules=request.rules,
         )
         if request.detection is ChangeDetection.LEGACY:
@@ -244,6 +244,8 @@ class _Run:
         return outcome.size
 
     def _nbd_image(self, spec: Spec) -> int:
+        from holdfast.block.nbd_pull import NbdSource, pull_image  # loads numpy and asyncio
+
         with NbdSource(NbdAddress.parse(spec.path)) as export:
             self._progress.total(bytes=export.size_bytes)
             writer = self._session.image(f"{spec.name}.fidx", export.size_bytes)
@@ -266,6 +268,8 @@ class _Run:
 
 def _image_size(spec: Spec) -> int:
     if is_nbd_address(spec.path):
+        from holdfast.block.nbd_pull import NbdSource
+
         with NbdSource(NbdAddress.parse(spec.path)) as export:
             return export.size_bytes
     with ImageSource(spec.path) as image:

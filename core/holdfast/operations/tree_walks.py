@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from holdfast.archive.walk import Event, TreeWalk, WalkRules
+from holdfast.archive.walk_contents import Contents
 from holdfast.archive.walk_process import WalkProcess
 from holdfast.errors import HoldfastError
 from holdfast.operations.backup_spec import Spec, SpecKind
@@ -40,6 +41,7 @@ class TreeWalks:
         self.rules = rules
         self._held = ExitStack()
         self._events: dict[str, Iterable[list[Event]]] = {}
+        self._contents: dict[str, Contents] = {}
         with ExitStack() as stack:
             for spec in specs:
                 if spec.kind is not SpecKind.TREE:
@@ -49,6 +51,7 @@ class TreeWalks:
                 if process is not None:
                     stack.enter_context(process)
                     self._events[spec.name] = process.batches()
+                    self._contents[spec.name] = process.contents
                 else:
                     self._events[spec.name] = TreeWalk(root, rules).batches()
             self._held = stack.pop_all()
@@ -56,6 +59,10 @@ class TreeWalks:
     def events(self, spec: Spec) -> Iterable[list[Event]]:
         """The walk of one tree; can be gone through once."""
         return self._events[spec.name]
+
+    def contents(self, spec: Spec) -> Contents | None:
+        """How to get contents along with the walk; None where the walk cannot read them."""
+        return self._contents.get(spec.name)
 
     def __enter__(self) -> Self:
         return self

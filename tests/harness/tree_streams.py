@@ -16,6 +16,7 @@ from holdfast.archive.tree_reading import TreeReading
 from holdfast.archive.tree_summary import TreeSummary
 from holdfast.archive.unified_tree import UnifiedTree
 from holdfast.archive.walk import TreeWalk, WalkRules
+from holdfast.archive.walk_process import WalkProcess
 
 
 class MemoryStream:
@@ -45,6 +46,12 @@ class MemoryStream:
 
     def suggest(self) -> None:
         self.suggestions.append(self.position)
+
+    def suggest_at(self, position: int) -> None:
+        self.suggestions.append(position)
+
+    def copy_from(self, fd: int, start: int, count: int) -> None:
+        self.data += os.pread(fd, count, start)
 
     def read_at(self, offset: int, length: int) -> bytes:
         return bytes(self.data[offset : offset + length])
@@ -128,7 +135,9 @@ def write_split(
     prelude: bytes | None = None,
     queue_max: int = QUEUE_MAX,
     room: int = 4096,
+    with_contents: bool = False,
 ) -> SplitArchive:
+    """Write it; `with_contents` has another process walk, and read small files on the way."""
     meta, payload = MemoryStream(), MemoryStream(room=room)
     injected: list[list[int]] = []
 
@@ -144,6 +153,7 @@ def write_split(
     listener = Listener()
     reading = TreeReading(listener, [])
     root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    walk = WalkProcess(os.fsencode(root), rules or WalkRules()) if with_contents else None
     try:
         tree = SplitTree(
             meta,
@@ -154,8 +164,14 @@ def write_split(
             previous=previous,
             inject=inject,
             queue_max=queue_max,
+            contents=None if walk is None else walk.contents,
         )
-        tree.consume(TreeWalk(os.fsencode(root), rules or WalkRules()).batches())
+        if walk is None:
+            tree.consume(TreeWalk(os.fsencode(root), rules or WalkRules()).batches())
+        else:
+            walk.contents.want()
+            with walk:
+                tree.consume(walk.batches())
         tree.close()
     finally:
         os.close(root_fd)

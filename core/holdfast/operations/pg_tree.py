@@ -238,7 +238,7 @@ class _Reading(TreeReading):
             sink.write(piece)
             if digest_at is not None:
                 trees.add_digests(reader.digests(piece))
-            self._copied(len(piece))
+            self.copied(len(piece))
         if digest_at is not None:
             trees.counters.blocks += line.blocks
             trees.counters.sent_blocks += line.blocks
@@ -268,7 +268,7 @@ class _Reading(TreeReading):
                 flags, digests = by_lsn(piece, known, since)
             sent += writer.window(piece, flags)
             trees.add_digests(digests)
-            self._copied(len(piece))
+            self.copied(len(piece))
         writer.close()
         counters = trees.counters
         counters.blocks += line.blocks

@@ -38,6 +38,12 @@ class CountedStream:
     def suggest(self) -> None:
         pass
 
+    def suggest_at(self, position: int) -> None:
+        raise AssertionError(f"nothing was read by a walk up to {position}")
+
+    def copy_from(self, fd: int, start: int, count: int) -> None:
+        raise AssertionError(f"no walk gave {count} bytes from {start} of {fd}")
+
 
 class NothingToRead(TreeReading):
     """Files that exist only as numbers."""

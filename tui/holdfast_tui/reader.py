@@ -225,6 +225,8 @@ class Reader:
         jobs = []
         for job in settings.jobs.values():
             state = job_state.read(self.options.state_dir, job.name)
+            if not state.created and not state.started:  # no scheduler has looked at it yet
+                state = replace(state, created=int(now_s))
             plan = plan_of(job)
             upcoming: tuple[int, ...] = ()
             late: list[str] = []
@@ -232,7 +234,7 @@ class Reader:
                 first = next_run_s(plan, state, now_s)
                 later = islice(_times(plan.events, max(now_s, first or 0)), UPCOMING_SHOWN)
                 upcoming = tuple(([first] if first is not None else []) + list(later))
-                late = [finding.message for finding in overdue(job, state, now_s)]
+                late = [_short(finding.message) for finding in overdue(job, state, now_s)]
             owed, running = _flags(self.options.state_dir, job.name)
             jobs.append(
                 Job(
@@ -245,6 +247,11 @@ class Reader:
                 )
             )
         return JobBoard(tuple(jobs), now_s, by_name={job.name: job for job in jobs})
+
+
+def _short(finding: str) -> str:
+    """Without the job's name in front, which stands beside it."""
+    return finding.partition(": ")[2] or finding
 
 
 def _times(events: tuple[object, ...], after_s: float) -> Iterator[int]:

@@ -6,8 +6,9 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 Row = TypeVar("Row")
-Cell = str | tuple[str, str]
-"""Text, or text with the name of its style; from outside or not, the list makes it harmless."""
+Cell = str | tuple[str, str] | list[tuple[str, str]]
+"""Text, or text with the name of its style, made harmless by the list whatever it holds; or a list
+of such parts (a bar), made harmless as well, cut at its end only."""
 
 
 class Clip(Enum):

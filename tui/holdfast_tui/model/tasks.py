@@ -22,6 +22,9 @@ _KINDS: Final = {
     "prune": "prune",
     "prunejob": "prune",
     "syncjob": "sync",
+    "backupjob": "backup job",
+    "verifyjob": "verify job",
+    "gcjob": "gc job",
 }
 _MARKS: Final = {
     TaskState.RUNNING: Mark.RUN,

@@ -44,8 +44,6 @@ STYLE_OF_MARK: Final = {
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
 _BLOCKS: Final = " ▁▂▃▄▅▆▇█"
 _RAMP: Final = " .:-=+*#%@"
-_BRAILLE_LEFT: Final = (0x00, 0x40, 0x44, 0x46, 0x47)
-_BRAILLE_RIGHT: Final = (0x00, 0x80, 0xA0, 0xB0, 0xB8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +88,8 @@ class Look:
         eighths = int(part * width * 8)
         whole, rest = divmod(eighths, 8)
         text = "█" * whole + (_EIGHTHS[rest] if rest else "")
-        return text, " " * (width - len(text))
+        ground = " " if self.theme not in ("ansi", "mono") else "·"
+        return text, ground * (width - len(text))
 
     def columns(self, values: Sequence[float], width: int, *, top: float | None = None) -> str:
         """A graph one cell high: the newest `width` values, the highest as high as a cell."""
@@ -105,22 +104,16 @@ class Look:
         return "".join(cells).rjust(width)
 
     def graph(self, values: Sequence[float], width: int, height: int) -> list[str]:
-        """A filled graph of `height` lines, two values per cell in braille; newest on the right."""
+        """A filled graph of `height` lines, eight steps to each; the newest value on the right."""
         if not self.unicode:
             return self._ascii_graph(values, width, height)
-        shown = [0.0] * max(0, 2 * width - len(values)) + list(values)[-2 * width :]
+        shown = [0.0] * max(0, width - len(values)) + list(values)[-width:]
         highest = max(shown, default=0.0) or 1.0
-        dots = [0 if v <= 0 else max(1, round(v / highest * 4 * height)) for v in shown]
-        lines = []
-        for row in range(height):
-            base = 4 * (height - 1 - row)
-            cells = []
-            for at in range(width):
-                left = min(4, max(0, dots[2 * at] - base))
-                right = min(4, max(0, dots[2 * at + 1] - base))
-                cells.append(chr(0x2800 + _BRAILLE_LEFT[left] + _BRAILLE_RIGHT[right]))
-            lines.append("".join(cells).replace("⠀", " "))
-        return lines
+        steps = [0 if v <= 0 else max(1, round(v / highest * 8 * height)) for v in shown]
+        return [
+            "".join(_BLOCKS[min(8, max(0, step - 8 * (height - 1 - row)))] for step in steps)
+            for row in range(height)
+        ]
 
     @staticmethod
     def _ascii_graph(values: Sequence[float], width: int, height: int) -> list[str]:

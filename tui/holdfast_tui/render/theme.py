@@ -31,6 +31,7 @@ class Colours:
     key: str
     title: str
     empty: str
+    shade: str
     dark: bool = True
 
 
@@ -50,6 +51,7 @@ HARBOUR: Final = Colours(
     key="#ffaf5f",
     title="#87afff",
     empty="#2a3242",
+    shade="#181d29",
 )
 EMBER: Final = Colours(
     ground="#1c1815",
@@ -67,6 +69,7 @@ EMBER: Final = Colours(
     key="#f28534",
     title="#e5a85c",
     empty="#352d26",
+    shade="#241f1a",
 )
 PAPER: Final = Colours(
     ground="#f8f7f2",
@@ -84,6 +87,7 @@ PAPER: Final = Colours(
     key="#af4a00",
     title="#1a4f9c",
     empty="#e2e2dc",
+    shade="#efeee8",
     dark=False,
 )
 RICH_THEMES: Final = {"harbour": HARBOUR, "ember": EMBER, "paper": PAPER}
@@ -106,12 +110,16 @@ _ANSI: Final = {
     "focus": "bold cyan",
     "strong": "bold",
     "cursor": "reverse",
-    "cursor-off": "bold",
+    "cursor-off": "",
     "marked": "bold",
     "bar": "green",
     "bar-warn": "yellow",
     "bar-bad": "red",
     "bar-run": "cyan",
+    "bar-edge": "green",
+    "bar-warn-edge": "yellow",
+    "bar-bad-edge": "red",
+    "bar-run-edge": "cyan",
     "empty": "bright_black",
     "badge": "reverse bold",
     "new": "green",
@@ -173,13 +181,22 @@ def _styles_of(c: Colours) -> dict[str, str]:
         "focus": f"bold {c.focus}",
         "strong": f"bold {c.text}",
         "cursor": f"on {c.cursor}",
-        "cursor-off": f"on {c.empty}",
+        "cursor-off": f"on {c.shade}",
         "marked": f"bold {c.key}",
         "bar": c.good,
         "bar-warn": c.warn,
         "bar-bad": c.bad,
         "bar-run": c.run,
         "empty": f"on {c.empty}",
+        **{
+            f"{bar}-edge": f"{colour} on {c.empty}"
+            for bar, colour in (
+                ("bar", c.good),
+                ("bar-warn", c.warn),
+                ("bar-bad", c.bad),
+                ("bar-run", c.run),
+            )
+        },
         "badge": f"bold {c.ground} on {c.warn}",
         "new": c.good,
         "same": c.faint,
@@ -239,8 +256,14 @@ def _ansi_themes() -> list[Theme]:
                 "rule-focus": "ansi_cyan" if name == "ansi" else "ansi_default",
                 "faint": "ansi_bright_black" if name == "ansi" else "ansi_default",
                 "pane-title": "ansi_default",
-                "input-selection-background": "ansi_default",
                 "border-blurred": "ansi_bright_black",
+                "ansi-background": "ansi_default",
+                "ansi-foreground": "ansi_default",
+                "input-cursor-background": "ansi_default",
+                "input-cursor-foreground": "ansi_default",
+                "input-cursor-text-style": "reverse",
+                "input-selection-background": "ansi_default",
+                "input-selection-foreground": "ansi_default",
             },
         )
         for name in ("ansi", "mono")

@@ -36,6 +36,8 @@ class Painted(Widget):
         """Title on the left of the frame, a fact on its right; both are plain text."""
         from rich.markup import escape
 
+        if note and self.styles.border_bottom[0] in ("", "none", "hidden"):  # a rule, no frame
+            title, note = f"{title} {self.look.rule * 2} {note}", ""
         wanted, right = escape(title), escape(note)
         if self.border_title != wanted:
             self.border_title = wanted

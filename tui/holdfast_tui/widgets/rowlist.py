@@ -19,7 +19,15 @@ from textual.strip import Strip
 from holdfast_tui import keymap
 from holdfast_tui.model.query import Query
 from holdfast_tui.model.rows import GAP, Cell, Clip, Column, layout
-from holdfast_tui.render.clean import ascii_only, clean, fit, fit_middle, fit_path, fit_right
+from holdfast_tui.render.clean import (
+    ascii_only,
+    clean,
+    fit,
+    fit_middle,
+    fit_path,
+    fit_right,
+    width_of,
+)
 from holdfast_tui.widgets.pane import Painted
 from holdfast_tui.widgets.strips import Line, Part, plain, strip
 
@@ -106,6 +114,7 @@ class RowList(Painted, Generic[Row], can_focus=True):
         self._rows: Sequence[Row] = ()
         self._shown: Sequence[int] = range(0)
         self._cursor = 0
+        self._is_touched = False  # the person has moved the cursor
         self._top = 0
         self._marks: set[Hashable] = set()
         self._range_from: int | None = None
@@ -269,7 +278,11 @@ class RowList(Painted, Generic[Row], can_focus=True):
         count = len(self._shown)
         place = self._cursor
         here = self._shown[place] if place < count else None
-        if key is not None and (here is None or self._key_of(self._rows[here]) != key):
+        if (
+            self._is_touched
+            and key is not None
+            and (here is None or self._key_of(self._rows[here]) != key)
+        ):
             for at, number in enumerate(self._shown):
                 if self._key_of(self._rows[number]) == key:
                     place = at
@@ -294,6 +307,7 @@ class RowList(Painted, Generic[Row], can_focus=True):
         if place == self._cursor or count == 0:
             return
         before, self._cursor = self._cursor, place
+        self._is_touched = True
         if self._keep_in_sight() or self._range_from is not None:
             self.refresh()
         else:
@@ -387,7 +401,7 @@ class RowList(Painted, Generic[Row], can_focus=True):
             lines: list[Line] = [[(clean(text), "dim")] for text in texts]
         else:
             lines = self._empty
-        at = y - 1
+        at = y - int(self._has_head)
         return [("  ", "text"), *lines[at]] if 0 <= at < len(lines) else []
 
     def _head(self) -> list[Part]:
@@ -410,10 +424,13 @@ class RowList(Painted, Generic[Row], can_focus=True):
         last = len(self._layout) - 1
         for number, (column, width) in enumerate(self._layout):
             cell = column.cell(row)
-            text, style = cell if isinstance(cell, tuple) else (cell, "text")
-            if marked and style == "text":
-                style = "marked"
-            parts.append((self._fit(text, column, width), style))
+            if isinstance(cell, list):
+                parts += self._fit_parts(cell, width)
+            else:
+                text, style = cell if isinstance(cell, tuple) else (cell, "text")
+                if marked and style == "text":
+                    style = "marked"
+                parts.append((self._fit(text, column, width), style))
             if number < last:
                 parts.append((" " * GAP, "text"))
         return parts
@@ -429,6 +446,16 @@ class RowList(Painted, Generic[Row], can_focus=True):
         if column.clip is Clip.PATH:
             return fit_path(text, width)
         return fit(text, width)
+
+    def _fit_parts(self, cell: list[Part], width: int) -> list[Part]:
+        parts: list[Part] = []
+        left = width
+        for text, style in cell:
+            shown = clean(text) if self.look.unicode else ascii_only(clean(text))
+            shown = shown if width_of(shown) <= left else fit(shown, left)
+            parts.append((shown, style))
+            left -= width_of(shown)
+        return [*parts, (" " * left, "text")] if left else parts
 
     def plain(self) -> str:
         """Head and every row on the screen, as text."""
@@ -584,4 +611,6 @@ class RowList(Painted, Generic[Row], can_focus=True):
 
 
 def _text(cell: Cell) -> str:
+    if isinstance(cell, list):
+        return "".join(text for text, _style in cell)
     return cell[0] if isinstance(cell, tuple) else cell

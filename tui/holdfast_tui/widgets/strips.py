@@ -36,7 +36,8 @@ def both_ends(left: Line, right: Line, width: int) -> list[Part]:
 def strip(
     line: Line, width: int, palette: Palette, base: Style, over: Style | None = None
 ) -> Strip:
-    """Exactly `width` cells; `over` goes on top of every part (the cursor row)."""
+    """Exactly `width` cells; `over` is the ground of the cursor row."""
+    ground = base if over is None else base + over
     segments: list[Segment] = []
     left = width
     for text, name in line:
@@ -45,12 +46,18 @@ def strip(
         size = width_of(text)
         if size > left:
             text, size = fit(text, left), left  # noqa: PLW2901  # the last part that fits
-        style = base + palette[name]
-        segments.append(Segment(text, style + over if over is not None else style))
+        segments.append(Segment(text, _style(ground, palette[name])))
         left -= size
     if left > 0:
-        segments.append(Segment(" " * left, base + over if over is not None else base))
+        segments.append(Segment(" " * left, ground))
     return Strip(segments, width)
+
+
+def _style(ground: Style, own: Style) -> Style:
+    """In sixteen colours a reversed row would become a patchwork: it keeps its own two colours."""
+    if ground.reverse:
+        return ground + Style(bold=own.bold)
+    return ground + own
 
 
 def plain(lines: Iterable[Line]) -> str:

@@ -386,9 +386,12 @@ class HoldfastApp(App[str], inherit_bindings=False):
         value: str = "",
         live: Callable[[str], None] | None = None,
         given_up: Callable[[], None] | None = None,
+        back: Widget | None = None,
     ) -> None:
         """Let the person type a line in the message row; see PromptRow.ask."""
-        self.query_one(PromptRow).ask(question, then, value=value, live=live, given_up=given_up)
+        self.query_one(PromptRow).ask(
+            question, then, value=value, live=live, given_up=given_up, back=back
+        )
 
     def do(self, request: Request) -> None:
         """Ask, if the request wants that, then start it; say what became of it."""
@@ -398,7 +401,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
         self.run_worker(self._do(request), group="do")
 
     async def _do(self, request: Request) -> None:
-        word = await asyncio.to_thread(self._store_word, request.store)
+        word = await asyncio.to_thread(self.store_word, request.store)
         if request.confirm:
             from holdfast_tui.dialogs.confirm import Confirm
 
@@ -410,7 +413,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
         self.say(f"{request.title} ...")
         upid = ""
         for words in (request.words, *request.more):
-            outcome = await asyncio.to_thread(self._launch, request.how, word, words)
+            outcome = await asyncio.to_thread(self.launch, request.how, word, words)
             if not outcome.is_ok:
                 self.say(f"{request.title}: {outcome.said or 'it failed'}", "bad")
                 self.look_soon()
@@ -422,7 +425,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
             self.say(request.done or f"{request.title}: done", "good")
         self.look_soon()
 
-    def _store_word(self, store: str | None) -> str | None:
+    def store_word(self, store: str | None) -> str | None:
         from holdfast.errors import HoldfastError
 
         if store is None:
@@ -432,7 +435,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
         except HoldfastError:
             return store
 
-    def _launch(self, how: How, store: str | None, words: Sequence[str]) -> Any:
+    def launch(self, how: How, store: str | None, words: Sequence[str]) -> Any:
         if self._launcher is None:
             from holdfast_tui.launcher import Launcher
 
@@ -489,7 +492,6 @@ class HoldfastApp(App[str], inherit_bindings=False):
                 self.say("there is no list to filter here")
                 return
             rows = lists[0]
-        rows.focus()
         before = rows.filter_text
         self.ask_line(
             "/",
@@ -497,6 +499,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
             value=before,
             live=rows.set_filter,
             given_up=lambda: rows.set_filter(before),
+            back=rows,
         )
 
     def action_palette(self) -> None:
@@ -529,7 +532,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
         from holdfast_tui.dialogs.text import TextDialog
         from holdfast_tui.render.clean import clean
 
-        text = self.options.twin(await asyncio.to_thread(self._store_word, store), words)
+        text = self.options.twin(await asyncio.to_thread(self.store_word, store), words)
         width = max(20, min(86, int(self.size.width * 0.9) - 6))
         shown = clean(text)
         lines = [[(shown[at : at + width], "text")] for at in range(0, len(shown), width)]

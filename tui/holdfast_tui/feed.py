@@ -114,6 +114,7 @@ class JournalFeed(threading.Thread):
         self._stop_event = threading.Event()
         self._state = reader.options.state_dir
         self._has_running = False
+        self._job_runs = False
         self._told_at = 0.0
         self._looked_at = 0.0
         self.watch = Watch(self._stop_event, look_s=LOOK_S)
@@ -156,7 +157,7 @@ class JournalFeed(threading.Thread):
             self.look_now()
         config = self._reader.options.config
         if any(path.startswith(jobs) or path == config for path in seen.paths) or (
-            now - self._looked_at > STORE_LOOK_S
+            now - self._looked_at > (LOOK_S if self._job_runs else STORE_LOOK_S)
         ):
             self._look_at_jobs()
 
@@ -168,7 +169,9 @@ class JournalFeed(threading.Thread):
 
     def _look_at_jobs(self) -> None:
         self._looked_at = time.monotonic()
-        self._post(JobsSeen(self._reader.jobs()))
+        board = self._reader.jobs()
+        self._job_runs = any(job.is_running for job in board.jobs)  # its end changes no file
+        self._post(JobsSeen(board))
 
 
 class StoreFeed(threading.Thread):

@@ -6,6 +6,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
+from textual.widget import Widget
 from textual.widgets import Input
 
 from holdfast_tui.render.clean import clean
@@ -50,6 +51,7 @@ class PromptRow(Horizontal):
         self._then: Callable[[str], None] | None = None
         self._live: Callable[[str], None] | None = None
         self._given_up: Callable[[], None] | None = None
+        self._back: Widget | None = None
 
     def compose(self) -> ComposeResult:
         yield LinePane(id="said")
@@ -74,6 +76,7 @@ class PromptRow(Horizontal):
         value: str = "",
         live: Callable[[str], None] | None = None,
         given_up: Callable[[], None] | None = None,
+        back: Widget | None = None,
     ) -> None:
         """Let the person type a line.
 
@@ -83,8 +86,10 @@ class PromptRow(Horizontal):
             value: what stands there already.
             live: called with every change.
             given_up: called after esc.
+            back: gets the focus afterwards; what has it now, by default.
         """
         self._then, self._live, self._given_up = then, live, given_up
+        self._back = back or self.app.focused
         asked = self.query_one("#asked", LinePane)
         label = f" {question} " if question != "/" else " /"
         asked.styles.width = len(label)
@@ -107,10 +112,9 @@ class PromptRow(Horizontal):
         self.remove_class("-asking")
         self.query_one(LineInput).can_focus = False
         self._then = self._live = self._given_up = None
-        from holdfast_tui.app import HoldfastApp
-
-        if isinstance(self.app, HoldfastApp):
-            self.app.focus_view()
+        if self._back is not None and self._back.is_attached:
+            self._back.focus()
+        self._back = None
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()

@@ -48,7 +48,6 @@ class DashboardView(View):
     DashboardView #bottom { height: auto; }
     DashboardView #days { width: 3fr; height: 100%; }
     DashboardView #next { width: 2fr; height: 100%; }
-    .-w60.-h15 DashboardView #bottom { display: none; }
     DashboardView #speed, DashboardView #recent { display: none; }
     DashboardView.-roomy #speed, DashboardView.-tall #recent { display: block; }
     """

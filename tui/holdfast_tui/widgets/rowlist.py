@@ -266,7 +266,10 @@ class RowList(Painted, Generic[Row], can_focus=True):
     def _facts(self, row: Row) -> dict[str, str]:
         if self._facts_of is not None:
             return self._facts_of(row)
-        return {column.title: _text(column.cell(row)) for column in self._columns}
+        return {
+            column.title or str(at): _text(column.cell(row))
+            for at, column in enumerate(self._columns)
+        }
 
     # Cursor ---------------------------------------------------------------------------------------
 

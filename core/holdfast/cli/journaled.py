@@ -275,7 +275,7 @@ def task_name(name: str, args: Namespace, store_name: str) -> tuple[str, str]:
         backup_id = getattr(args, "id", None) or process.node_name()
         return worker_type, f"{store_name}:{backup_type}/{backup_id}"
     if name in ("vm backup", "pg backup"):
-        group = f"vm/{args.name}" if name == "vm backup" else f"host/{args.cluster}"
+        group = f"vm/{args.name}" if name == "vm backup" else f"host/{_cluster(args)}"
         return worker_type, f"{store_name}:{group}"
     if target is None:
         return ("prunejob" if name == "prune" else worker_type), store_name
@@ -286,6 +286,10 @@ def task_name(name: str, args: Namespace, store_name: str) -> tuple[str, str]:
     if name == "prune":
         return worker_type, f"{store_name}:{namespace}:{target}"
     return worker_type, f"{store_name}:{target}"
+
+
+def _cluster(args: Namespace) -> str:
+    return str(args.cluster or os.path.basename(os.path.abspath(args.stage)))
 
 
 def _with_hex_time(text: str) -> str:

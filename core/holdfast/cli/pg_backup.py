@@ -123,7 +123,7 @@ def show(outcome: "PgBackupOutcome", args: Namespace, console: "Console") -> Non
 
 def _parent(store: "Datastore", args: Namespace) -> "SnapshotId | None":
     """The snapshot that the backup is relative to (NotFound)."""
-    from holdfast.operations.pg_backup import newest_base
+    from holdfast.operations.pg_bases import newest_base
 
     if args.relative_to:
         return selection.snapshot(store, args, args.relative_to)

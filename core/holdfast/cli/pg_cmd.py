@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 VERBS: Final = {
     "backup": "one base backup of a running cluster, full or relative to another",
+    "restore": "a cluster back as files, told where to recover to",
 }
 
 

@@ -26,7 +26,7 @@ from holdfast.datastore.session import (
     free_second,
 )
 from holdfast.datastore.store import Datastore
-from holdfast.errors import HoldfastError, NotFound, Refused, TemporaryFailure
+from holdfast.errors import NotFound, Refused, TemporaryFailure
 from holdfast.host import files
 from holdfast.host.clock import SYSTEM_CLOCK, Clock
 from holdfast.ids import BackupType, GroupId, Namespace, SnapshotId
@@ -528,19 +528,3 @@ class _Run:
 
 def _never(_path: bytes, _size: int) -> bool:
     return False
-
-
-def newest_base(
-    store: Datastore, group: GroupId, wanted: Callable[[dict[str, Any]], bool] = lambda _pg: True
-) -> SnapshotId | None:
-    """The newest finished base backup of a cluster whose short record is `wanted` (HoldfastError)."""
-    if not store.exists(group):
-        return None
-    for snapshot in sorted(store.snapshots(group), key=lambda each: each.time_s, reverse=True):
-        try:
-            about = store.manifest(snapshot).unprotected.get(UNPROTECTED_KEY)
-        except HoldfastError:
-            continue  # not finished, or damaged: nothing to build on
-        if isinstance(about, dict) and "chain" in about and wanted(about):
-            return snapshot
-    return None

@@ -203,3 +203,15 @@ class BaseChain:
                 printable(line.path), "it is stored as a delta, and nothing lies below it"
             )
         return PatchedFile(self._content(before, below), stored, line.size)
+
+
+def recorded_owner(
+    store: Datastore, snapshot: SnapshotId, key: EncryptionKey | None
+) -> tuple[int, int]:
+    """Uid and gid that the data directory had (DamagedData, NotFound)."""
+    with OpenSnapshot(store, snapshot, key) as opened:
+        read_record(opened)
+        metadata = opened.tree("base.pxar").accessor.root.metadata
+        if metadata is None:
+            raise DamagedData(str(snapshot), "its root is no directory")
+        return metadata.stat.uid, metadata.stat.gid

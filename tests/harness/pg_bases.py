@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.harness.places import quick_directory
 from tests.harness.postgres import Cluster, give_to_server_user
 from tests.harness.program import Program
-from tests.harness.stores import memory_directory
 
 _TABLES = """
 SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -77,7 +77,7 @@ def wait_until_open(server: Cluster) -> None:
 @contextmanager
 def rig(settings: dict[str, str] | None = None, *, archives: bool = True) -> Iterator[Rig]:
     """A new cluster that runs and archives, and a new store in memory."""
-    with Cluster.create() as cluster, memory_directory() as place:
+    with Cluster.create() as cluster, quick_directory() as place:
         archive = cluster.base / "archive"
         archive.mkdir()
         give_to_server_user(archive)

@@ -1,8 +1,13 @@
 """Base backups of a real, busy PostgreSQL: taken, restored, recovered and compared by content."""
 
+import json
+import shutil
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from tests.harness.pg_bases import BALANCE, Rig, contents, empty_place, rig
@@ -234,3 +239,57 @@ def test_what_cannot_be_backed_up_is_refused(bench: Rig) -> None:
         foreign = other.backup()
         assert foreign["wal_required"]["first"]
     bench.program.run("pg", "restore", "host/nobody", "/tmp/x", code=10)
+
+
+def test_a_differential_becomes_a_full_backup_or_a_tar_for_xdelta3(bench: Rig) -> None:
+    cluster, program = bench.cluster, bench.program
+    cluster.sql("CREATE TABLE combined AS SELECT generate_series(1, 20000) AS n")
+    full = bench.backup()
+    cluster.sql(
+        "UPDATE combined SET n = -n WHERE n % 500 = 0; DELETE FROM combined WHERE n > 19000"
+    )
+    cluster.sql("VACUUM combined")
+    taken = bench.backup("--differential", "--combine")
+    expected = contents(cluster)
+    place = cluster.base
+
+    target = empty_place(cluster, "whole")
+    bench.restore(taken["combined"], target)
+    shown = program.json("show", taken["combined"])
+    assert shown is not None
+    with bench.recovered(target) as restored:
+        assert contents(restored) == expected
+    refused = program.run("pg", "combine", taken["combined"], code=13)
+    assert "a full backup already" in refused.err
+
+    files = empty_place(cluster, "files")
+    program.run("pg", "combine", taken["snapshot"], "--to", files)
+    program.run("pg", "export", full["snapshot"], "-o", place / "full.tar")
+    program.run("pg", "export", taken["snapshot"], "-o", place / "changes.tar")
+    by_hand = apply_by_hand(place / "full.tar", place / "changes.tar", place / "by-hand")
+    with tarfile.open(place / "changes.tar") as tar:
+        lines = tar.extractfile("filelist.jsonl")
+        assert lines is not None
+        listed = [json.loads(line) for line in lines.read().splitlines()]
+    assert sum(line["form"] == "vcdiff" for line in listed) > 100
+    for line in listed:
+        if line["form"] != "dir":
+            data = (by_hand / line["path"]).read_bytes()
+            assert data == (files / line["path"]).read_bytes(), line["path"]
+            assert sha256(data).hexdigest() == line["sha256"], line["path"]
+
+
+def apply_by_hand(full: Path, changes: Path, target: Path) -> Path:
+    """What an admin without Holdfast does."""
+    shutil.rmtree(target, ignore_errors=True)
+    old = target.with_name("old-tree")
+    for tar, place in ((full, old), (changes, target)):
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        subprocess.run(["tar", "-xf", tar, "-C", place], check=True)
+    for delta in sorted(target.rglob("*.vcdiff")):
+        made = delta.with_suffix("")
+        before = old / made.relative_to(target)
+        subprocess.run(["xdelta3", "-d", "-s", before, delta, made], check=True)
+        delta.unlink()
+    return target

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from holdfast.cli import key_source, selection
+from holdfast.cli import selection
 from holdfast.errors import EXIT_OK, NotFound
 from holdfast.ids import BackupType, GroupId
 
@@ -50,13 +50,17 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--spread", action="store_true", help="let the server spread its checkpoint over time"
     )
+    parser.add_argument(
+        "--combine",
+        action="store_true",
+        help="make a new full backup of it and its parents at once",
+    )
     parser.add_argument("--comment", default="", metavar="TEXT")
 
 
 def run(args: Namespace, console: "Console") -> int:
     """Take it."""
-    from holdfast.datastore.manifest import CryptMode
-    from holdfast.datastore.session import SessionSettings
+    from holdfast.cli.pg_combine import session_settings
     from holdfast.operations.pg_backup import PgBackupRequest, back_up_cluster
 
     store = selection.open_to_write(args)
@@ -68,7 +72,6 @@ def run(args: Namespace, console: "Console") -> int:
         stage = read_settings(args.stage)
         args.cluster = stage.cluster
         connection = connection or connection_to(stage.data_directory)
-    key = key_source.load_key(args)
     request = PgBackupRequest(
         cluster=args.cluster,
         connection=connection,
@@ -77,20 +80,24 @@ def run(args: Namespace, console: "Console") -> int:
         by_lsn=args.by_lsn,
         fast=not args.spread,
         include_wal=not args.no_wal,
-        settings=SessionSettings(
-            key=key,
-            crypt_mode=CryptMode.NONE if key is None else CryptMode.ENCRYPT,
-            wrapped_key=key_source.wrapped_key(args, key),
-        ),
+        settings=session_settings(args),
         comment=args.comment,
     )
     outcome = back_up_cluster(store, request, console.progress())
-    show(outcome, args, console)
+    combined = None
+    if args.combine and request.parent is not None:
+        from holdfast.operations.pg_combine import combine
+
+        taken = outcome.summary.snapshot
+        made = combine(store, taken, console.progress(), settings=request.settings)
+        combined = str(made.summary.snapshot)
+    _show(outcome, combined, args, console)
     return EXIT_OK
 
 
-def show(outcome: "PgBackupOutcome", args: Namespace, console: "Console") -> None:
-    """Say what was stored."""
+def _show(
+    outcome: "PgBackupOutcome", combined: str | None, args: Namespace, console: "Console"
+) -> None:
     from holdfast.postgres.wal_names import format_lsn
 
     record, stats = outcome.record, outcome.summary.stats
@@ -98,6 +105,7 @@ def show(outcome: "PgBackupOutcome", args: Namespace, console: "Console") -> Non
         console.document(
             {
                 "snapshot": str(outcome.summary.snapshot),
+                "combined": combined,
                 "kind": record.kind.value,
                 "decision": record.decision.value,
                 "parent": record.parent,
@@ -119,6 +127,9 @@ def show(outcome: "PgBackupOutcome", args: Namespace, console: "Console") -> Non
         f"{record.kind}: {counters['files']} files, {blocks}, {stats.new_bytes} bytes stored,"
         f" consistent from {format_lsn(record.stop.lsn)}"
     )
+    if combined is not None:
+        console.data(combined)
+        console.remark("combined into a full backup")
 
 
 def _parent(store: "Datastore", args: Namespace) -> "SnapshotId | None":

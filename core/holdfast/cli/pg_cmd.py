@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 VERBS: Final = {
     "backup": "one base backup of a running cluster, full or relative to another",
     "restore": "a cluster back as files, told where to recover to",
+    "combine": "a differential and all it builds on as one full backup",
+    "export": "a base backup as a tar, which xdelta3 can apply",
 }
 
 

@@ -102,7 +102,7 @@ def run(args: Namespace, console: "Console") -> int:
         spaces=_spaces(args.tablespace),
         recovery=recovery,
         overwrite=args.overwrite,
-        owner=_owner(args, store, snapshot, key),
+        owner=owner_of(args.owner, store, snapshot, key),
         discard_wal=args.discard_wal,
         dry_run=args.dry_run,
         key=key,
@@ -228,15 +228,15 @@ def _spaces(texts: list[str]) -> dict[int, str]:
     return found
 
 
-def _owner(
-    args: Namespace, store: "Datastore", snapshot: "SnapshotId", key: "EncryptionKey | None"
+def owner_of(
+    named: str | None, store: "Datastore", snapshot: "SnapshotId", key: "EncryptionKey | None"
 ) -> tuple[int, int] | None:
     """Who everything shall belong to: who it belonged to, if root restores (BadRequest)."""
-    if args.owner:
+    if named:
         try:
-            user = pwd.getpwnam(args.owner)
+            user = pwd.getpwnam(named)
         except KeyError:
-            raise BadRequest(f"there is no user {args.owner!r} here") from None
+            raise BadRequest(f"there is no user {named!r} here") from None
         return user.pw_uid, user.pw_gid
     if os.geteuid() != 0:
         return None

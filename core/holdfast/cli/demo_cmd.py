@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from holdfast.cli import commands, main, plain_text
 from holdfast.cli.console import Console
-from holdfast.config.settings import default_store_path
+from holdfast.config.settings import Settings, default_store_path
 from holdfast.errors import EXIT_OK, EXIT_WARNINGS, DamagedData, HoldfastError
 from holdfast.ids import SnapshotId, epoch_to_name
 from holdfast.operations import demo_data
@@ -38,7 +38,7 @@ class Tour:
     def __init__(self, console: Console, args: Namespace, store: str) -> None:
         self._console = console
         self._globals = ["--store", store, "--config", args.config, "--state-dir", args.state_dir]
-        self._is_default = args.path is None and args.store is None
+        self._is_default = _default_store(args) == store
 
     def run(self, *words: str, accepted: tuple[int, ...] = (EXIT_OK,)) -> Any:  # any JSON
         """Run one command and return its JSON document."""
@@ -64,6 +64,14 @@ class Tour:
         """How a person types a command that works on this store."""
         where = "" if self._is_default else f" -s {shlex.quote(self._globals[1])}"
         return f"./run{where} {words}"
+
+
+def _default_store(args: Namespace) -> str | None:
+    """The store that a command works on when none is named."""
+    try:
+        return os.path.abspath(Settings.read(args.config).store(None).path)
+    except HoldfastError:  # several, so that there is no default
+        return None
 
 
 def run(args: Namespace, console: Console) -> int:
@@ -120,16 +128,16 @@ def _backup(spec: str, group: str, time_s: int) -> tuple[str, ...]:
 
 def _summary(console: Console, tour: Tour, second: dict[str, Any], digest: bytes) -> None:
     archive = second["archives"][0]
-    new = plain_text.size_text(archive["new_bytes"])
+    stored = plain_text.size_text(archive["stored_bytes"])
     whole = plain_text.size_text(archive["size"])
-    console.data(f"\nthe second backup of Python's library: {new} of {whole} were new")
+    console.data(f"\nthe second backup of Python's library: {whole}, {stored} stored for it")
     tour.show("snapshots")
     snapshot = second["snapshot"]
     console.data(
         "\n".join(
             (
                 "",
-                console.styled("One snapshot FAILED its verification, as it should.", "title"),
+                console.styled("A snapshot FAILED its verification, as it should.", "title"),
                 "Try next:",
                 f"  {tour.typed(f'affected {digest.hex()}')}",
                 f"  {tour.typed(f'ls {snapshot} python.pxar /json')}",

@@ -83,6 +83,7 @@ def _record(outcome: VerifyOutcome, duration_s: float) -> dict[str, object]:
             for one in outcome.with_fault(Fault.CORRUPT)
         ],
         "missing_chunks": [_chunk(one) for one in outcome.with_fault(Fault.MISSING)],
+        "also_marked": [{"snapshot": str(one), "ns": str(one.ns)} for one in outcome.also_marked],
         "chunks": outcome.chunks,
         "checksum_only_chunks": outcome.checksum_only,
         "bytes_read": outcome.stored_bytes,
@@ -110,6 +111,9 @@ def _tell(console: Console, outcome: VerifyOutcome, duration_s: float) -> None:
     for damaged in outcome.damaged:
         names = ", ".join(str(snapshot) for snapshot in damaged.snapshots)
         console.data(f"chunk {damaged.chunk.digest.hex()} {damaged.chunk.fault}: hits {names}")
+    for snapshot in outcome.also_marked:
+        ns = f"{snapshot.ns}: " if snapshot.ns.parts else ""
+        console.data(f"marked as failed, too: {plain_text.harmless(ns + str(snapshot))}")
     if outcome.damaged:
         console.remark("`holdfast affected DIGEST` tells which files; a new backup heals chunks")
     counts = Counter(one.fate for one in outcome.snapshots)

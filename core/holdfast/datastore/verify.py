@@ -105,6 +105,8 @@ class VerifyOutcome:
         chunks: different chunks that were looked at.
         checksum_only: how many of them are encrypted and were checked by their checksum alone.
         stored_bytes, decoded_bytes: read from the disk, and behind them.
+        also_marked: snapshots that were not asked about and are marked failed, since they use a
+            damaged chunk: a backup must not build on them.
         is_marked: results were written into the manifests; damaged chunks were set aside.
     """
 
@@ -114,6 +116,7 @@ class VerifyOutcome:
     checksum_only: int
     stored_bytes: int
     decoded_bytes: int
+    also_marked: tuple[SnapshotId, ...]
     is_marked: bool
 
     @property
@@ -317,6 +320,27 @@ class _Run:
             ]
         return problems
 
+    def _mark_others(self, damaged: Sequence[DamagedChunk]) -> tuple[SnapshotId, ...]:
+        """Mark the other users of damaged chunks, which are not found in the store any more."""
+        if not self._store.is_writable:
+            return ()
+        judged = {
+            one.snapshot
+            for one in self._results
+            if one.fate in (SnapshotFate.OK, SnapshotFate.FAILED)
+        }
+        others = dict.fromkeys(user for chunk in damaged for user in chunk.snapshots)
+        marked = []
+        for snapshot in others:
+            if snapshot not in judged and self._store.is_finished(snapshot):
+                try:
+                    self._mark(snapshot, SnapshotFate.FAILED)
+                except HoldfastError as error:
+                    self._observer.warn(f"{snapshot} cannot be marked: {error.message}")
+                    continue
+                marked.append(snapshot)
+        return tuple(marked)
+
     def _mark(self, snapshot: SnapshotId, fate: SnapshotFate) -> None:
         def change(unprotected: dict[str, Any]) -> None:
             result = VerifyState(VerifyResult(fate.value), Upid.parse(self._upid))
@@ -345,6 +369,7 @@ class _Run:
             checksum_only=sum(batch.checksum_only for batch in self._batches),
             stored_bytes=sum(batch.stored_bytes for batch in self._batches),
             decoded_bytes=sum(batch.decoded_bytes for batch in self._batches),
+            also_marked=self._mark_others(damaged),
             is_marked=self._store.is_writable,
         )
 

@@ -10,6 +10,7 @@ from holdfast.datastore import verify_history
 from holdfast.datastore.keys import EncryptionKey
 from holdfast.datastore.manifest import VerifyResult, VerifyState
 from holdfast.datastore.options import ChunkOrder, StoreOptions
+from holdfast.datastore.session import BackupSession
 from holdfast.datastore.snapshot_check import SnapshotFate
 from holdfast.datastore.store import Access, Datastore
 from holdfast.datastore.verify import VerifyOptions, VerifyOutcome, verify
@@ -90,6 +91,26 @@ def test_what_an_interrupted_backup_left_is_no_damage_but_a_lost_manifest_is(
     assert fates(outcome) == [UNFINISHED, FAILED, UNFINISHED]
     assert outcome.has_failed
     assert not check(small, left, empty).has_failed
+
+
+def test_other_users_of_a_damaged_chunk_are_marked_so_that_no_backup_builds_on_them(
+    small: SmallStore,
+) -> None:
+    asked = small.snapshot("host/a/2026-01-01T00:00:00Z", {"x.pxar.didx": [A, B]})
+    shares = small.snapshot("vm/7/2026-01-02T00:00:00Z", {"y.img.didx": [B]}, ns="prod")
+    sound = small.snapshot("host/c/2026-01-03T00:00:00Z", {"x.pxar.didx": [C]})
+    small.flip(small.put(B))
+
+    looked = check(small, asked, store=small.read_only())
+    outcome = check(small, asked)
+
+    assert looked.also_marked == ()
+    assert outcome.also_marked == (shares,)
+    states = [small.store.manifest(one).verify_state for one in (asked, shares, sound)]
+    assert [state and str(state.state) for state in states] == ["failed", "failed", None]
+    with BackupSession.start(small.store, shares.group, shares.time_s + 60) as session:
+        assert session.base is None
+        assert "verification" in (session.base_dropped_reason or "")
 
 
 def test_earlier_results_are_kept_with_those_of_other_programs(small: SmallStore) -> None:

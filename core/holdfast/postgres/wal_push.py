@@ -150,6 +150,8 @@ def _store(stage: WalStage, name: WalName, fd: int, size: int) -> Pushed:
     generation = stage.current() or _begin(stage, None)
     for _attempt in range(_ATTEMPTS_MAX):
         is_same = _is_same(generation, name.text, fd, size)
+        if is_same is None and generation.is_before(name):
+            is_same = False  # time went back once more, further than the last time
         if is_same is None:
             try:
                 _publish(generation, name.text, fd, size, level=stage.settings.level)
@@ -158,7 +160,7 @@ def _store(stage: WalStage, name: WalName, fd: int, size: int) -> Pushed:
             is_new = True
         elif not is_same:
             _require_new_generation(stage, name)
-            generation, went_back = _begin(stage, generation), True
+            generation, went_back = _begin(stage, generation, first=name.text), True
             continue
         current = stage.current()
         if current is None or current.name == generation.name:
@@ -167,8 +169,8 @@ def _store(stage: WalStage, name: WalName, fd: int, size: int) -> Pushed:
     raise HoldfastError(f"the archive changed all the time while {name.text} was stored")
 
 
-def _begin(stage: WalStage, instead_of: Generation | None) -> Generation:
-    return stage.begin_generation(int(time.time()), instead_of=instead_of)
+def _begin(stage: WalStage, instead_of: Generation | None, *, first: str = "") -> Generation:
+    return stage.begin_generation(int(time.time()), instead_of=instead_of, first=first)
 
 
 def _require_new_generation(stage: WalStage, name: WalName) -> None:

@@ -6,6 +6,7 @@
       current -> 1760000000   the generation that new files belong to
       1760000000/             one consistent history, named by the second in which it began
         pg_wal/NAME.zst       a WAL file, compressed, complete from the moment it can be seen
+        began-with -> NAME    the file with which time was found to have gone back
         carried/NAME -> HEX   a file that the store has and the stage no longer: its SHA-256
         base.json             the base backup that recovery in this history starts from
       scripts/backup          an executable of the user, run after each carry
@@ -28,7 +29,7 @@ from typing import Any, Final, NamedTuple, Self
 from holdfast.errors import BadRequest, DamagedData, NotFound, Refused
 from holdfast.host import files
 from holdfast.jobs.request_flags import RequestFlags
-from holdfast.postgres.wal_names import is_segment_size
+from holdfast.postgres.wal_names import WalKind, WalName, is_segment_size, parse_wal_name
 
 ARCHIVE: Final = 1  # flags: carry WAL to the store, run the user's script
 SNAPSHOT: Final = 2  # take a full base backup
@@ -36,6 +37,7 @@ LOG_NAME: Final = "sync.log"
 SETTINGS_NAME: Final = "archive.json"
 REQUESTS_NAME: Final = "requests"
 CURRENT_NAME: Final = "current"
+BEGAN_NAME: Final = "began-with"
 SUFFIX: Final = ".zst"
 _FORMAT: Final = 1
 _SETTINGS_BYTES_MAX: Final = 64 * 1024
@@ -136,6 +138,16 @@ class Generation:
                 return None
             raise
 
+    def is_before(self, name: WalName) -> bool:
+        """Whether a segment is older than this history, which began when time went back to it."""
+        try:
+            first = parse_wal_name(os.readlink(os.path.join(self.path, BEGAN_NAME)))
+        except FileNotFoundError:
+            return False
+        is_segment = name.kind is first.kind is WalKind.SEGMENT
+        earlier = (name.high, name.low) < (first.high, first.low)
+        return is_segment and name.timeline == first.timeline and earlier
+
     def holds(self, name: str) -> bool:
         """Whether the WAL file is safe: on the stage's disk, or carried to the store."""
         return self.is_staged(name) or self.carried_digest(name) is not None
@@ -213,7 +225,9 @@ class WalStage:
         current = self.current()
         return current is not None and current.holds(name)
 
-    def begin_generation(self, now_s: int, *, instead_of: Generation | None) -> Generation:
+    def begin_generation(
+        self, now_s: int, *, instead_of: Generation | None, first: str = ""
+    ) -> Generation:
         """The new current generation, unless another process has just begun one.
 
         Everything is on the disk before `current` leads there.
@@ -221,6 +235,7 @@ class WalStage:
         Args:
             now_s: the time; the name is later than that of every other generation.
             instead_of: what `current` was when the decision was made.
+            first: the file with which time was found to have gone back.
 
         Raises:
             HoldfastError: the disk refused.
@@ -234,6 +249,8 @@ class WalStage:
             files.make_directory(generation.path, mode=0o700)
             files.make_directory(generation.wal_path, mode=0o700)
             files.make_directory(generation.carried_path, mode=0o700)
+            if first:
+                os.symlink(first, os.path.join(generation.path, BEGAN_NAME))
             files.fsync_directory(generation.path)
             link = os.path.join(self.path, f".{CURRENT_NAME}-{generation.name}")
             os.symlink(generation.name, link)

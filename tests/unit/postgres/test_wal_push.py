@@ -73,6 +73,23 @@ def test_another_content_begins_a_new_history_and_overwrites_nothing(
     assert next(one.name for one in stage.generations()) == first.name
 
 
+def test_going_back_further_than_the_last_time_is_noticed_at_once(
+    stage: WalStage, tmp_path: Path
+) -> None:
+    for number in (1, 2, 3):
+        store_file(stage, str(write_segment(tmp_path, number)))
+    store_file(stage, str(write_segment(tmp_path, 3, seed=1)))
+
+    pushed = store_file(stage, str(write_segment(tmp_path, 2, seed=2)))
+
+    assert pushed.went_back
+    assert [one.staged_names() for one in stage.generations()][1:] == [
+        [segment_name(1, 3, SEGMENT)],
+        [segment_name(1, 2, SEGMENT)],
+    ]
+    assert not store_file(stage, str(write_segment(tmp_path, 3, seed=2))).went_back
+
+
 def test_a_file_the_store_has_is_compared_by_its_digest(stage: WalStage, tmp_path: Path) -> None:
     import hashlib
 

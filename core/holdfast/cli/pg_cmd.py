@@ -13,6 +13,9 @@ VERBS: Final = {
     "restore": "a cluster back as files, told where to recover to",
     "combine": "a differential and all it builds on as one full backup",
     "export": "a base backup as a tar, which xdelta3 can apply",
+    "list": "base backups, and the moments that can be recovered to",
+    "check": "whether a cluster can be recovered, and what stands in the way",
+    "prune": "forget bases by a policy, and the WAL that none of the kept needs",
 }
 
 

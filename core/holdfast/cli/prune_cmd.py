@@ -16,12 +16,17 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "group", nargs="?", metavar="GROUP", help="TYPE/ID; every group if left out"
     )
-    for name in KEEP_NAMES:
-        parser.add_argument(
-            f"--keep-{name}", type=_count, metavar="N", help=f"keep the newest N {_OF[name]}"
-        )
+    add_keep_arguments(parser)
     parser.add_argument("-n", "--dry-run", action="store_true", help="say what would go and why")
     parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def add_keep_arguments(parser: ArgumentParser) -> None:
+    """The rules of a retention policy."""
+    for name in KEEP_NAMES:
+        parser.add_argument(
+            f"--keep-{name}", type=count, metavar="N", help=f"keep the newest N {_OF[name]}"
+        )
 
 
 _OF = {
@@ -34,7 +39,8 @@ _OF = {
 }
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A number of snapshots or days (ArgumentTypeError)."""
     if not (text.isascii() and text.isdigit() and len(text) < 10):  # noqa: PLR2004
         raise ArgumentTypeError(f"{text!r} is no number of snapshots")
     return int(text)
@@ -43,7 +49,7 @@ def _count(text: str) -> int:
 def run(args: Namespace, console: Console) -> int:
     """Show every decision with its reason, ask, and remove."""
     settings = selection.store_settings(args)
-    policy = _policy(args, settings.keep)
+    policy = policy_of(args, settings.keep)
     store = selection.open_to_read(args) if args.dry_run else selection.open_to_write(args)
     request = PruneRequest(
         store=store, ns=selection.namespace(args), policy=policy, group=args.group
@@ -67,7 +73,7 @@ def run(args: Namespace, console: Console) -> int:
     return EXIT_OK
 
 
-def _policy(args: Namespace, configured: Keep) -> RetentionPolicy:
+def policy_of(args: Namespace, configured: Keep) -> RetentionPolicy:
     """The options', or if there is none the configuration's (BadRequest without either)."""
     said = {name: getattr(args, f"keep_{name}") for name in KEEP_NAMES}
     if all(count is None for count in said.values()):

@@ -7,6 +7,7 @@ from enum import Enum
 from holdfast.datastore.store import Datastore
 from holdfast.errors import HoldfastError, Protected
 from holdfast.ids import Namespace, SnapshotId
+from holdfast.operations.pg_guard import refuse_to_forget
 from holdfast.operations.progress import Progress
 
 
@@ -52,11 +53,13 @@ def forget(request: ForgetRequest, progress: Progress) -> ForgetOutcome:
     Raises:
         NotFound: no such snapshot.
         Protected: somebody protected it.
+        Refused: it holds WAL of a cluster, or a base backup that others build on.
         Busy: it is being written, read or built upon.
     """
     store, snapshot = request.store, request.snapshot
     if store.is_protected(snapshot):
         raise Protected(f"{snapshot} is protected", hint=f"`holdfast unprotect {snapshot}` first")
+    refuse_to_forget(store, snapshot)
     progress.phase("count")
     own_bytes = sum(file.size for file in store.files(snapshot))
     chunks = chunks_only_in(store, snapshot, progress)

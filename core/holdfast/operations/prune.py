@@ -7,8 +7,9 @@ from holdfast.datastore.exclusive import Freed
 from holdfast.datastore.prune import PlannedSnapshot, Pruned
 from holdfast.datastore.retention import RetentionPolicy
 from holdfast.datastore.store import Datastore
-from holdfast.errors import DamagedData
-from holdfast.ids import Namespace, SnapshotId
+from holdfast.errors import DamagedData, Refused
+from holdfast.ids import GroupId, Namespace, SnapshotId
+from holdfast.operations.pg_guard import is_of_cluster
 from holdfast.operations.progress import Progress
 from holdfast.operations.scope import groups_in
 
@@ -54,10 +55,11 @@ def plan(request: PruneRequest, progress: Progress) -> PrunePlan:
 
     Raises:
         BadRequest, NotFound: no such group.
+        Refused: it is one of a database cluster.
         HoldfastError: something cannot be read.
     """
     progress.phase("plan")
-    groups = groups_in(request.store, request.ns, request.group)
+    groups = _prunable(request)
     decisions = engine.plan(request.store, groups, request.policy)
     try:
         freed = engine.freed_by(request.store, decisions, observer=progress)
@@ -65,6 +67,20 @@ def plan(request: PruneRequest, progress: Progress) -> PrunePlan:
         progress.warn(f"how much this frees is unknown: {error.message}")
         freed = None
     return PrunePlan(tuple(decisions), freed)
+
+
+def _prunable(request: PruneRequest) -> list[GroupId]:
+    """The groups of the request; those of database clusters are for `pg prune` (Refused)."""
+    groups = groups_in(request.store, request.ns, request.group)
+    if request.group is None:
+        return [group for group in groups if not is_of_cluster(request.store, group)]
+    for group in groups:
+        if is_of_cluster(request.store, group):
+            raise Refused(
+                f"{group} belongs to a database cluster, whose bases and WAL need each other",
+                hint="`holdfast pg prune` knows how; `prune` without a group leaves it alone",
+            )
+    return groups
 
 
 def carry_out(store: Datastore, planned: PrunePlan, progress: Progress) -> Pruned:

@@ -16,6 +16,7 @@ VERBS: Final = {
     "list": "base backups, and the moments that can be recovered to",
     "check": "whether a cluster can be recovered, and what stands in the way",
     "prune": "forget bases by a policy, and the WAL that none of the kept needs",
+    "drill": "restore a backup aside, recover and check it, write down that it went",
 }
 
 

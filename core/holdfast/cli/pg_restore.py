@@ -93,7 +93,7 @@ def run(args: Namespace, console: "Console") -> int:
 
     store = selection.open_to_read(args)
     key = key_source.load_key(args)
-    target = _recovery_target(args)
+    target = recovery_target(args)
     snapshot = base_snapshot(store, args, target)
     recovery = None if args.no_recovery else recovery_of(store, snapshot, args, target)
     request = PgRestoreRequest(
@@ -148,7 +148,8 @@ def _show(
         )
 
 
-def _recovery_target(args: Namespace) -> "RecoveryTarget":
+def recovery_target(args: Namespace) -> "RecoveryTarget":
+    """Where recovery ends, as the options say (BadRequest)."""
     from holdfast.postgres.recovery import RecoveryTarget
 
     if args.target_time:

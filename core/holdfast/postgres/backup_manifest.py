@@ -1,0 +1,64 @@
+"""`backup_manifest` as the server's tools want it, for a cluster put together by us.
+
+JSON text, version 1: every file with its size, time and, where it is known, SHA-256; the range of
+WAL without which it is nothing; in the last line the SHA-256 of all bytes before that line. With
+it pg_verifybackup can say that what was restored is what was backed up. Source: PostgreSQL manual,
+Backup Manifest Format.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+from holdfast.postgres.backup_record import BackupRecord
+from holdfast.postgres.file_list import Form, ListedFile
+from holdfast.postgres.wal_names import format_lsn
+
+_NANO = 1_000_000_000
+
+
+def manifest_of(
+    record: BackupRecord, lines: Iterable[ListedFile], others: Iterable[tuple[str, bytes]]
+) -> bytes:
+    """The text.
+
+    Args:
+        record: of the backup.
+        lines: its list of files.
+        others: names and contents of files that the list does not have, such as `backup_label`.
+    """
+    parts = ['{ "PostgreSQL-Backup-Manifest-Version": 1,\n"Files": [\n']
+    parts.append(",\n".join(_files(lines, others)))
+    wal = {
+        "Timeline": record.start.timeline,
+        "Start-LSN": format_lsn(record.start.lsn),
+        "End-LSN": format_lsn(record.stop.lsn),
+    }
+    parts.append(f'\n],\n"WAL-Ranges": [\n{json.dumps(wal)}\n],\n')
+    text = "".join(parts).encode()
+    return text + f'"Manifest-Checksum": "{sha256(text).hexdigest()}"}}\n'.encode()
+
+
+def _files(lines: Iterable[ListedFile], others: Iterable[tuple[str, bytes]]) -> Iterator[str]:
+    for line in lines:
+        if line.form is not Form.DIRECTORY:
+            yield _file(line.path, line.size, line.mtime_ns, line.sha256)
+    for name, data in others:
+        yield _file(name.encode(), len(data), 0, sha256(data).hexdigest())
+
+
+def _file(path: bytes, size: int, mtime_ns: int, digest: str | None) -> str:
+    value: dict[str, Any] = {}
+    try:
+        value["Path"] = path.decode()
+    except UnicodeDecodeError:
+        value["Encoded-Path"] = path.hex()
+    value["Size"] = size
+    moment = datetime.fromtimestamp(mtime_ns // _NANO, UTC)
+    value["Last-Modified"] = moment.strftime("%Y-%m-%d %H:%M:%S GMT")
+    if digest is not None:
+        value["Checksum-Algorithm"] = "SHA256"
+        value["Checksum"] = digest
+    return json.dumps(value)

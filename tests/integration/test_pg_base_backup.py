@@ -299,8 +299,8 @@ def apply_by_hand(full: Path, changes: Path, target: Path) -> Path:
 
 def test_a_drill_proves_a_backup_and_writes_it_down(bench: Rig) -> None:
     cluster, program = bench.cluster, bench.program
-    cluster.sql("CREATE TABLE drilled AS SELECT generate_series(1, 3000) AS n; VACUUM drilled")
-    bench.backup()
+    cluster.sql("CREATE TABLE drilled AS SELECT generate_series(1, 3000) AS n")
+    full = bench.backup()
     cluster.sql("UPDATE drilled SET n = -n WHERE n < 50")
     taken = bench.backup("--incremental")
     cluster.sql("INSERT INTO drilled VALUES (0)")
@@ -327,6 +327,8 @@ def test_a_drill_proves_a_backup_and_writes_it_down(bench: Rig) -> None:
     assert set(proof["checks"].values()) == {"ok"}
     assert list(scratch.iterdir()) == []
 
+    refused = program.run("forget", full["snapshot"], code=13)
+    assert "builds on" in refused.err
     failed = program.run(
         "pg", "drill", taken["snapshot"], "--scratch", scratch, "--target-name", "never", code=20
     )

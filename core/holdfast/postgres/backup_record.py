@@ -203,15 +203,19 @@ class BackupRecord:
         )
 
     def summary(self) -> dict[str, Any]:
-        """What lists show."""
+        """What lists show; other snapshots by their whole names."""
+
+        def whole(name: str) -> str:
+            return f"host/{self.cluster}/{name}"
+
         return {
             "kind": self.kind.value,
             "system_identifier": self.system_identifier,
             "server_version_num": self.server_version,
             "start": self.start.to_json(),
             "stop": self.stop.to_json(),
-            "parent": self.parent,
-            "chain": list(self.chain),
+            "parent": None if self.parent is None else whole(self.parent),
+            "chain": [whole(name) for name in self.chain],
             "wal_required": {"first": self.wal_first, "last": self.wal_last},
             "wal_included": self.has_wal,
         }

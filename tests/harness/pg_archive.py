@@ -91,8 +91,8 @@ class MadeArchive:
                 "tli": timeline,
                 "time": epoch_to_name(time_s),
             },
-            "parent": chain[-1] if chain else None,
-            "chain": list(chain),
+            "parent": chain[-1].rpartition("/")[2] if chain else None,
+            "chain": [name.rpartition("/")[2] for name in chain],
             "wal_included": has_wal,
             "wal_required": {
                 "first": segment_name(timeline, segment, SEGMENT),

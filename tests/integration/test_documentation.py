@@ -1,13 +1,19 @@
 """The guide is run: its console blocks, its options, its exit codes."""
 
 import argparse
+import os
 import re
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.harness.postgres import as_server_user, give_to_server_user
+from tests.harness.postgres import bin_directory as postgres_programs
 from tests.harness.program import ROOT, Program
 
 import holdfast.errors
@@ -52,7 +58,9 @@ def _matches(expected: str, output: str) -> bool:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_what_the_guide_shows_is_what_happens(page: Path, quick_path: Path) -> None:
+def test_what_the_guide_shows_is_what_happens(
+    page: Path, quick_path: Path, request: pytest.FixtureRequest
+) -> None:
     program = Program(quick_path)
     bin_directory = quick_path / ".bin"
     bin_directory.mkdir()
@@ -66,10 +74,17 @@ def test_what_the_guide_shows_is_what_happens(page: Path, quick_path: Path) -> N
         # everything in one shell, so that `export` lasts; the comment may swallow a closing bracket
         script.append(f"{{ {step.command}\n}} 2>&1; code=$?; echo; echo {mark}$code")
 
+    search = [str(bin_directory), program.environment["PATH"]]
+    shell = ["bash"]
+    if page.stem == "postgresql":  # servers refuse to run as root
+        search.append(str(postgres_programs()))
+        give_to_server_user(quick_path)
+        shell = as_server_user(shell)
+        request.addfinalizer(partial(_end_servers, quick_path))
     done = subprocess.run(
-        ["bash"],
+        shell,
         input="\n".join(script),
-        env={**program.environment, "PATH": f"{bin_directory}:{program.environment['PATH']}"},
+        env={**program.environment, "PATH": ":".join(search)},
         cwd=quick_path,
         capture_output=True,
         text=True,
@@ -85,6 +100,13 @@ def test_what_the_guide_shows_is_what_happens(page: Path, quick_path: Path) -> N
         assert int(code) in step.codes, (step.command, output)
         if step.expected:
             assert _matches(step.expected, output), (step.command, step.expected, output)
+
+
+def _end_servers(place: Path) -> None:
+    """What a page that failed half-way left running."""
+    for file in place.glob("*/postmaster.pid"):
+        with suppress(OSError, ValueError):
+            os.kill(int(file.read_text().split()[0]), signal.SIGQUIT)
 
 
 def _options(parser: argparse.ArgumentParser) -> set[str]:

@@ -28,7 +28,7 @@ def opened_stage(args: Namespace) -> "Iterator[WalStage | None]":
     from holdfast.postgres.wal_stage import WalStage, stage_path
 
     try:
-        stage = WalStage.open(stage_path(args.stage, args.state_dir))
+        stage = WalStage.open_to_read(stage_path(args.stage, args.state_dir))
     except NotFound:
         if args.stage or not args.cluster:
             raise BadRequest("which cluster?", hint="add --cluster NAME or --stage DIR") from None

@@ -207,11 +207,13 @@ def _stage_if_any(args: Namespace) -> "WalStage | None":
     from holdfast.errors import NotFound
     from holdfast.postgres.wal_stage import WalStage
 
-    if args.cluster and not args.stage:
-        return None
     try:
-        return WalStage.open(_stage_path(args))
+        stage = WalStage.open_to_read(_stage_path(args))
     except NotFound:
         if args.stage or not args.cluster:
             raise
         return None
+    if args.cluster not in (None, stage.settings.cluster):
+        stage.close()
+        return None
+    return stage

@@ -30,7 +30,7 @@ def refuse_to_forget(store: Datastore, snapshot: SnapshotId) -> None:
         )
     for other in store.snapshots(snapshot.group):
         chain = (_about(store, other) or {}).get("chain")
-        if isinstance(chain, list) and str(snapshot) in chain:
+        if isinstance(chain, list) and {snapshot.time_name, str(snapshot)} & set(map(str, chain)):
             raise Refused(
                 f"{other} builds on {snapshot}",
                 hint="forget that one first, or use `holdfast pg prune`",

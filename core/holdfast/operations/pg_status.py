@@ -231,14 +231,19 @@ class _Look:
 
 def _base_seen(snapshot: SnapshotId, about: Any) -> BaseSeen:
     """What a manifest says of a base backup (DamagedData)."""
+
+    def full_name(name: object) -> str:
+        """Bases of a group name each other by their times."""
+        return str(name) if "/" in str(name) else f"{snapshot.group}/{name}"
+
     try:
         start, stop = about["start"], about["stop"]
         stop_s = int(datetime.fromisoformat(str(stop["time"])).timestamp())
         return BaseSeen(
             snapshot=snapshot,
             kind=str(about["kind"]),
-            parent=None if about["parent"] is None else str(about["parent"]),
-            chain=tuple(map(str, about["chain"])),
+            parent=None if about["parent"] is None else full_name(about["parent"]),
+            chain=tuple(map(full_name, about["chain"])),
             system_identifier=str(about["system_identifier"]),
             position=Base(
                 name=str(snapshot),

@@ -177,6 +177,15 @@ class WalStage:
         self.requests = requests
 
     @classmethod
+    def open_to_read(cls, path: str) -> Self:
+        """Open a stage for looking only: read access is enough (NotFound, HoldfastError)."""
+        path = os.path.abspath(path)
+        settings = read_settings(path)
+        with files.explained(f"opening the WAL stage {path}"):
+            requests = RequestFlags.open_to_watch(os.path.join(path, REQUESTS_NAME))
+        return cls(path, settings, requests)
+
+    @classmethod
     def open(cls, path: str, *, requests_fd: int | None = None) -> Self:
         """Open a stage (NotFound, DamagedData, HoldfastError).
 

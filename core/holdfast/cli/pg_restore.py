@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Final
 
 from holdfast.cli import key_source, selection
-from holdfast.errors import EXIT_OK, BadRequest
+from holdfast.errors import EXIT_OK, BadRequest, NotFound
 from holdfast.ids import GroupId
 
 if TYPE_CHECKING:
@@ -202,7 +202,8 @@ def _wal_get(store: "Datastore", snapshot: "SnapshotId", args: Namespace) -> str
     from holdfast.postgres.wal_catalogue import WalCatalogue, wal_group
 
     group = wal_group(snapshot.group.id, snapshot.ns)
-    if not store.exists(group):
+    stage = _stage_of(snapshot.group.id, args)
+    if stage is None and not store.exists(group):
         return NO_ARCHIVE
     generations = WalCatalogue.load(store, group, key=key_source.load_key(args)).generations
     fitting = [second for second in generations if second <= snapshot.time_s]
@@ -215,8 +216,21 @@ def _wal_get(store: "Datastore", snapshot: "SnapshotId", args: Namespace) -> str
     words += ["--read-only", "wal", "get", "--cluster", snapshot.group.id]
     if len(generations) > 1 and fitting:
         words += ["--generation", str(fitting[-1])]
+    if stage is not None:
+        words += ["--stage", stage]
     command = " ".join(shlex.quote(word).replace("%", "%%") for word in words)
     return f"{command} %f %p"
+
+
+def _stage_of(cluster: str, args: Namespace) -> str | None:
+    """The stage of the cluster on this machine, with what was not carried to the store yet."""
+    from holdfast.postgres.wal_stage import read_settings, stage_path
+
+    path = stage_path(None, args.state_dir)
+    try:
+        return path if read_settings(path).cluster == cluster else None
+    except NotFound:
+        return None
 
 
 def _spaces(texts: list[str]) -> dict[int, str]:

@@ -44,6 +44,18 @@ class ContentCursor:
             at += self._header_bytes
         return self._stretch(at, at + entry.size)
 
+    def view_at_hand(self, entry: Entry) -> memoryview | None:
+        """The content of a regular file if it lies in the chunk that was read last (DamagedData)."""
+        start = entry.payload + self._header_bytes
+        end = start + entry.size
+        if entry.payload < self._start or end > self._end:
+            return None
+        if self._header_bytes:
+            header = self._view[entry.payload - self._start : start - self._start]
+            if header != pxar.payload_header(entry.size):
+                raise DamagedData("archive", "a reference leads to something that is no content")
+        return self._view[start - self._start : end - self._start]
+
     def _stretch(self, at: int, end: int) -> Iterator[memoryview]:
         if at >= self._start and end <= self._end:
             return iter((self._view[at - self._start : end - self._start],))

@@ -7,44 +7,33 @@ is complete before it takes the name. Story: docs/algorithms/restore-safety.md
 """
 
 import os
-import secrets
 import stat
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import Final, Protocol
 
 from holdfast.archive.content_cursor import ContentCursor
-from holdfast.archive.metadata_write import MetadataWriter, write_initial_flags
 from holdfast.archive.patterns import Match, PatternList
 from holdfast.archive.pxar.decoder import Decoder
 from holdfast.archive.pxar.format import Kind
 from holdfast.archive.pxar.items import Entry
-from holdfast.archive.restore_conflicts import (
-    UNFINISHED_MODE,
-    Verdict,
-    free_name,
-    judge,
-    mtime_ns,
-)
-from holdfast.archive.restore_levels import NOT_OPEN, Level
+from holdfast.archive.restore_conflicts import Verdict, free_name, judge, mtime_ns
+from holdfast.archive.restore_entries import EntryRestore, temporary_name
+from holdfast.archive.restore_levels import NOT_OPEN, OPEN_LEVELS_MAX, Level
 from holdfast.archive.restore_rules import Overwrite, RestoreOutcome, RestoreRules
+from holdfast.archive.restore_threads import FileTask, FileThreads, thread_count
 from holdfast.archive.restore_without import Without, reduced, reduced_steps
-from holdfast.archive.sparse_write import write_sparse
-from holdfast.errors import DamagedData, NoSpace
-from holdfast.host import entries, files
-from holdfast.shown import printable
-from holdfast.units import MIB
+from holdfast.errors import DamagedData
+from holdfast.host import entries, files, gate
+from holdfast.units import KIB, MIB
 
 _DIRECTORY_MODE: Final = 0o700
 _TOLD_AT_BYTES: Final = 16 * MIB
-_NO_SPACE: Final = (28, 122)  # ENOSPC, EDQUOT
+_SMALL_BYTES_MAX: Final = 512 * KIB  # files up to here are made by other threads
+_DEPTH_MAX: Final = OPEN_LEVELS_MAX // 2  # deeper directories may be closed while they are in use
 
 ResolveLink = Callable[[Entry], Entry]
-
-
-def _temporary_name() -> bytes:
-    return b".holdfast-" + secrets.token_hex(8).encode()
 
 
 class Progress(Protocol):
@@ -86,12 +75,12 @@ class TreeRestore:
         self._rules = rules
         self._patterns = PatternList(rules.patterns)
         self._progress = progress
-        self._writer = MetadataWriter(time.time_ns(), sets_owner=Without.OWNER not in rules.without)
+        self._here = EntryRestore(rules, {}, progress.warn)
+        self._makers: list[EntryRestore] = []  # one for each thread
+        self._threads: FileThreads | None = None
+        self._warnings: SimpleQueue[str] = SimpleQueue()  # of the threads
         self._level: Level | None = None
-        self._path = b""  # of the entry at hand
         self._written_bytes = 0  # since progress was told
-        # by position in the archive: files that are not where the archive has them
-        self._elsewhere: dict[int, bytes] = {}
 
     def run(self) -> RestoreOutcome:
         """Restore everything that is wanted; what fails alone is told in the outcome.
@@ -107,7 +96,7 @@ class TreeRestore:
             steps = reduced_steps(steps, self._rules.without)
         try:
             for path, entry, leaving in steps:
-                self._path = path
+                self._here.path = path
                 if leaving:
                     self._leave()
                 elif entry.kind is Kind.DIRECTORY:
@@ -117,14 +106,17 @@ class TreeRestore:
                 done += 1
                 if not done & 0xFF:
                     self._tell(0x100)
+            if self._threads is not None:
+                self._threads.drain()
         finally:
-            self._close_levels()
+            self._close()
         self._tell(done & 0xFF)
-        if self._writer.foreign_owners:
-            self._warn(
-                f"the owner of {self._writer.foreign_owners} entries could not be set; "
-                "only root may give files away"
-            )
+        foreign = sum(one.writer.foreign_owners for one in (self._here, *self._makers))
+        if foreign:
+            message = f"the owner of {foreign} entries could not be set"
+            message += "; only root may give files away"
+            self.outcome.warnings.append(message)
+            self._progress.warn(message)
         return self.outcome
 
     # Telling -------------------------------------------------------------------------------------
@@ -132,6 +124,8 @@ class TreeRestore:
     def _tell(self, entry_count: int) -> None:
         written, self._written_bytes = self._written_bytes, 0
         self._progress.advance(items=entry_count, bytes=written)
+        while not self._warnings.empty():
+            self._progress.warn(self._warnings.get())
 
     def _told(self, views: Iterator[memoryview]) -> Iterator[memoryview]:
         """The content of a file, counted as it is taken."""
@@ -141,30 +135,11 @@ class TreeRestore:
                 self._tell(0)
             yield view
 
-    def _warn(self, message: str) -> None:
-        self.outcome.warnings.append(message)
-        self._progress.warn(message)
-
-    def _problem(self, text: str) -> None:
-        self._warn(f"{self._shown()}: {text}")
-
-    def _shown(self) -> str:
-        return printable(self._path) or "."
-
-    def _failed(self, error: OSError) -> None:
-        if error.errno in _NO_SPACE:
-            raise NoSpace(
-                f"no space left while restoring {self._shown()}",
-                hint="free space, then run it again with --overwrite never to go on",
-            ) from error
-        self._problem(f"cannot be restored: {error.strerror}")
-        self.outcome.skipped.append(self._shown())
-
     # Directories ---------------------------------------------------------------------------------
 
     def _enter(self, entry: Entry) -> None:
         above = self._level
-        level = Level(above, entry, self._path, is_wanted=self._is_wanted(entry, above))
+        level = Level(above, entry, self._here.path, is_wanted=self._is_wanted(entry, above))
         self._level = level
         if above is None:
             if self._target_fd != NOT_OPEN:
@@ -178,7 +153,7 @@ class TreeRestore:
         inherited = above.is_wanted if above is not None else not len(self._patterns)
         if above is None or not len(self._patterns):
             return inherited
-        match = self._patterns.match(b"/" + self._path, is_dir=entry.kind is Kind.DIRECTORY)
+        match = self._patterns.match(b"/" + self._here.path, is_dir=entry.kind is Kind.DIRECTORY)
         return inherited if match is None else match is Match.INCLUDE
 
     def _make_levels(self, level: Level) -> bool:
@@ -188,14 +163,14 @@ class TreeRestore:
         while above is not None and not above.is_made and not above.is_blocked:
             missing.append(above)
             above = above.parent
-        path = self._path
+        path = self._here.path
         for one in reversed(missing):
             if one.parent is not None and one.parent.is_blocked:
                 one.is_blocked = True
                 continue
-            self._path = one.path
+            self._here.path = one.path
             self._make_level(one)
-        self._path = path
+        self._here.path = path
         return level.is_made and not level.is_blocked
 
     def _make_level(self, level: Level) -> None:
@@ -205,21 +180,23 @@ class TreeRestore:
         if self._rules.dry_run:
             self._pretend_level(level, parent.fd)
             return
+        if level.depth > _DEPTH_MAX:
+            self._drain()
         try:
             fd = self._make_or_open(level, parent.fd)
         except OSError as error:
-            self._failed(error)
+            self._here.failed(error)
             level.is_blocked = True
             return
         if fd is None:
             level.is_blocked = True
             return
         level.opened(fd)
-        self.outcome.directories += 1
+        self._here.outcome.directories += 1
 
     def _pretend_level(self, level: Level, parent_fd: int) -> None:
         level.is_made = True
-        self.outcome.directories += 1
+        self._here.outcome.directories += 1
         if parent_fd == NOT_OPEN:
             return
         try:
@@ -228,7 +205,7 @@ class TreeRestore:
             return
         except OSError:
             if self._rules.overwrite in (Overwrite.FRESH, Overwrite.NEVER):
-                self.outcome.conflicts.append(self._shown())
+                self._here.outcome.conflicts.append(self._here.shown())
                 level.is_blocked = True
 
     def _make_or_open(self, level: Level, parent_fd: int) -> int | None:
@@ -247,14 +224,14 @@ class TreeRestore:
         rule = self._rules.overwrite
         if rule is Overwrite.KEEP_BOTH:
             level.name = free_name(level.name, parent_fd)
-            self.outcome.conflicts.append(self._shown())
+            self._here.outcome.conflicts.append(self._here.shown())
             return True
         metadata = level.entry.metadata
         is_newer = metadata is not None and mtime_ns(metadata.stat) > info.st_mtime_ns
         if rule is Overwrite.ALWAYS or (rule is Overwrite.IF_NEWER and is_newer):
             files.unlink(level.name, dir_fd=parent_fd)
             return True
-        self.outcome.conflicts.append(self._shown())
+        self._here.outcome.conflicts.append(self._here.shown())
         return False
 
     def _leave(self) -> None:
@@ -262,14 +239,25 @@ class TreeRestore:
         if level is None:
             raise AssertionError("left more directories than entered")
         self._level = level.parent
+        if self._threads is None or not self._threads.defer(level):
+            self._finish(level, self._here)
+
+    def _finish(self, level: Level, maker: EntryRestore) -> None:
+        """Everything in a directory is there: its metadata, last."""
         is_root = level.parent is None
         metadata = level.entry.metadata
         is_ours = not (is_root and len(self._patterns))  # a part does not own the whole target
         if is_ours and level.fd != NOT_OPEN and metadata is not None and not self._rules.dry_run:
-            self._writer.apply(level.fd, metadata, self._problem)
+            maker.path = level.path
+            maker.writer.apply(level.fd, metadata, maker.problem)
         level.leave()
 
-    def _close_levels(self) -> None:
+    def _close(self) -> None:
+        """End the threads, put all outcomes together, close what is open."""
+        if self._threads is not None:
+            self._threads.stop()
+        for maker in (self._here, *self._makers):
+            self.outcome.add(maker.outcome)
         level = self._level
         while level is not None:
             level.close()
@@ -285,26 +273,57 @@ class TreeRestore:
             return
         is_left_out = entry.device is not None and Without.DEVICES in self._rules.without
         if is_left_out or level.is_blocked or (not level.is_made and not self._make_levels(level)):
-            self.outcome.skipped.append(self._shown())
+            self._here.skip()
             return
         if entry.problem is not None:
-            self._problem(f"not restored, {entry.problem}")
-            self.outcome.skipped.append(self._shown())
+            self._here.problem(f"not restored, {entry.problem}")
+            self._here.skip()
             return
         try:
             if self._rules.dry_run:
                 self._pretend(entry, level)
             elif entry.kind is Kind.FILE:
-                self._file(entry, level.fd)
+                self._file(entry, level)
             elif entry.kind is Kind.HARDLINK:
                 self._hard_link(entry, level.fd)
             else:
-                self._special(entry, level.fd)
+                self._here.special(entry, level.fd)
         except OSError as error:
-            self._failed(error)
+            self._here.failed(error)
         except DamagedData as error:
-            self.outcome.damaged.append(self._shown())
-            self._problem(str(error))
+            self._here.damaged(error)
+
+    def _file(self, entry: Entry, level: Level) -> None:
+        """A regular file: left to a thread if it is small and its content is at hand."""
+        if entry.size <= _SMALL_BYTES_MAX and level.depth <= _DEPTH_MAX and gate.active is None:
+            content = self._contents.view_at_hand(entry) if entry.size else memoryview(b"")
+            if content is not None:
+                self._written_bytes += entry.size
+                if self._threads is None:
+                    self._threads = self._start_threads()
+                self._threads.put(FileTask(entry, self._here.path, level, content))
+                return
+        self._make_file(entry, level.fd)
+
+    def _make_file(self, entry: Entry, dir_fd: int) -> None:
+        def content() -> Iterator[memoryview]:
+            views = self._contents.views(entry)
+            if entry.size >= _TOLD_AT_BYTES:
+                return self._told(views)
+            self._written_bytes += entry.size
+            return views
+
+        self._here.file(entry, dir_fd, content)
+
+    def _start_threads(self) -> FileThreads:
+        elsewhere, tell = self._here.elsewhere, self._warnings.put
+        self._makers = [EntryRestore(self._rules, elsewhere, tell) for _ in range(thread_count())]
+        return FileThreads(self._makers, self._finish)
+
+    def _drain(self) -> None:
+        """Wait for everything that was left to threads."""
+        if self._threads is not None:
+            self._threads.drain()
 
     def _pretend(self, entry: Entry, level: Level) -> None:
         verdict = Verdict.REPLACE
@@ -314,115 +333,9 @@ class TreeRestore:
                 there = self._first_name(entry)._replace(name=entry.name)
             with suppress(FileNotFoundError):
                 verdict = judge(there, entry.name, level.fd, self._rules.overwrite)
-        self._count_verdict(verdict)
+        self._here.count_verdict(verdict)
         if verdict in (Verdict.REPLACE, Verdict.RENAME):
-            self._count(entry)
-
-    def _count(self, entry: Entry) -> None:
-        if entry.kind is Kind.FILE:
-            self.outcome.files += 1
-            self.outcome.content_bytes += entry.size
-        elif entry.kind is Kind.HARDLINK:
-            self.outcome.files += 1
-        else:
-            self.outcome.others += 1
-
-    def _count_verdict(self, verdict: Verdict) -> None:
-        outcome = self.outcome
-        if verdict is Verdict.IDENTICAL:
-            outcome.identical += 1
-        elif verdict is Verdict.SKIP:
-            outcome.skipped.append(self._shown())
-        elif verdict in (Verdict.CONFLICT, Verdict.RENAME):
-            outcome.conflicts.append(self._shown())
-
-    def _file(self, entry: Entry, dir_fd: int) -> None:
-        try:
-            fd = entries.create(entry.name, UNFINISHED_MODE, dir_fd=dir_fd)
-        except FileExistsError:
-            self._place(entry, dir_fd)
-            return
-        self._fill(fd, entry, entry.name, dir_fd)
-        self._count(entry)
-
-    def _fill(self, fd: int, entry: Entry, name: bytes, dir_fd: int) -> None:
-        """Content and metadata of a file that was just made; nothing stays of it on failure."""
-        metadata = entry.metadata
-        if metadata is None:
-            raise AssertionError("a file without metadata")
-        try:
-            try:
-                if metadata.stat.flags:
-                    write_initial_flags(fd, metadata.stat.flags)
-                if entry.size:
-                    views = self._contents.views(entry)
-                    if entry.size >= _TOLD_AT_BYTES:
-                        views = self._told(views)
-                    else:
-                        self._written_bytes += entry.size
-                    write_sparse(fd, views, path=self._path)
-                self._writer.apply(fd, metadata, self._problem)
-            finally:
-                os.close(fd)
-        except BaseException:
-            with suppress(OSError):
-                files.unlink(name, dir_fd=dir_fd)
-            raise
-
-    def _special(self, entry: Entry, dir_fd: int) -> None:
-        try:
-            self._make_special(entry, entry.name, dir_fd)
-        except FileExistsError:
-            self._place(entry, dir_fd)
-            return
-        self._count(entry)
-
-    def _make_special(self, entry: Entry, name: bytes, dir_fd: int) -> None:
-        metadata = entry.metadata
-        if metadata is None:
-            raise AssertionError("an entry without metadata")
-        if entry.kind is Kind.SYMLINK:
-            entries.make_symlink(entry.target, name, dir_fd=dir_fd)
-            self._writer.apply_to_symlink(name, metadata, self._problem, dir_fd=dir_fd)
-            return
-        major, minor = entry.device or (0, 0)
-        kind = stat.S_IFMT(metadata.stat.mode)
-        entries.make_node(name, kind | 0o600, os.makedev(major, minor), dir_fd=dir_fd)
-        flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(name, flags, dir_fd=dir_fd)
-        try:
-            self._writer.apply_to_special(fd, metadata, self._problem)
-        finally:
-            os.close(fd)
-
-    def _place(self, entry: Entry, dir_fd: int) -> None:
-        """Something has the entry's name: do what the rule says."""
-        name = entry.name
-        verdict = judge(entry, name, dir_fd, self._rules.overwrite)
-        self._count_verdict(verdict)
-        if verdict is Verdict.RENAME:
-            name = free_name(name, dir_fd)
-            above = self._path[: len(self._path) - len(entry.name)]
-            self._elsewhere[entry.start] = above + name
-            self._make(entry, name, dir_fd)
-            self._count(entry)
-        elif verdict is Verdict.REPLACE:
-            temporary = _temporary_name()
-            self._make(entry, temporary, dir_fd)
-            try:
-                entries.rename(temporary, name, dir_fd=dir_fd)
-            except BaseException:
-                with suppress(OSError):
-                    files.unlink(temporary, dir_fd=dir_fd)
-                raise
-            self._count(entry)
-
-    def _make(self, entry: Entry, name: bytes, dir_fd: int) -> None:
-        if entry.kind is Kind.FILE:
-            fd = entries.create(name, UNFINISHED_MODE, dir_fd=dir_fd)
-            self._fill(fd, entry, name, dir_fd)
-        else:
-            self._make_special(entry, name, dir_fd)
+            self._here.count(entry)
 
     # Hard links ----------------------------------------------------------------------------------
 
@@ -433,16 +346,19 @@ class TreeRestore:
     def _hard_link(self, link: Entry, dir_fd: int) -> None:
         first = self._first_name(link)
         if first.name != link.target.rpartition(b"/")[2]:
-            self._problem("not restored, a hard link whose path and position contradict each other")
-            self.outcome.skipped.append(self._shown())
+            self._here.problem(
+                "not restored, a hard link whose path and position contradict each other"
+            )
+            self._here.skip()
             return
-        path = self._elsewhere.get(first.start, link.target)
+        self._drain()
+        path = self._here.elsewhere.get(first.start, link.target)
         other_name = first._replace(name=link.name)
         source_fd = self._open_restored(path, first)
         if source_fd is None:
             # the first name was not restored: this one gets the content, later ones link to it
-            self._elsewhere[first.start] = self._path
-            self._file(other_name, dir_fd)
+            self._here.elsewhere[first.start] = self._here.path
+            self._make_file(other_name, dir_fd)
             return
         source = path.rpartition(b"/")[2]
         try:
@@ -450,26 +366,26 @@ class TreeRestore:
         except FileExistsError:
             self._link_over(other_name, source, source_fd, dir_fd)
         except OSError:  # a file system without hard links, or the most a file may have
-            self._file(other_name, dir_fd)
+            self._make_file(other_name, dir_fd)
         else:
-            self.outcome.files += 1
+            self._here.outcome.files += 1
         finally:
             os.close(source_fd)
 
     def _link_over(self, entry: Entry, source: bytes, source_fd: int, dir_fd: int) -> None:
         """Something has the name of a hard link: do what the rule says."""
         verdict = judge(entry, entry.name, dir_fd, self._rules.overwrite)
-        self._count_verdict(verdict)
+        self._here.count_verdict(verdict)
         if verdict is Verdict.RENAME:
             name = free_name(entry.name, dir_fd)
             entries.link(source, name, source_fd=source_fd, target_fd=dir_fd)
         elif verdict is Verdict.REPLACE:
-            temporary = _temporary_name()
+            temporary = temporary_name()
             entries.link(source, temporary, source_fd=source_fd, target_fd=dir_fd)
             entries.rename(temporary, entry.name, dir_fd=dir_fd)
         else:
             return
-        self.outcome.files += 1
+        self._here.outcome.files += 1
 
     def _open_restored(self, path: bytes, first: Entry) -> int | None:
         """The directory of a file that was restored; None when what is there is not that file."""

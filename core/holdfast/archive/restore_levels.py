@@ -6,7 +6,7 @@ from contextlib import suppress
 from holdfast.archive.pxar.items import Entry
 from holdfast.errors import HoldfastError
 
-_OPEN_LEVELS_MAX = 128  # of one chain; the rest is opened again on the way up
+OPEN_LEVELS_MAX = 128  # of one chain; the rest is opened again on the way up
 NOT_OPEN = -1
 
 
@@ -18,6 +18,8 @@ class Level:
         is_wanted: whether what no pattern speaks of is restored below it.
         is_blocked: something else stands in its place: nothing below can be restored.
         is_made: it exists in the target, made or merged into.
+        pending: files and directories below it that other threads are busy with.
+        is_left: everything in it was met, but something is pending.
     """
 
     __slots__ = (
@@ -26,11 +28,13 @@ class Level:
         "entry",
         "fd",
         "is_blocked",
+        "is_left",
         "is_made",
         "is_wanted",
         "name",
         "parent",
         "path",
+        "pending",
     )
 
     def __init__(
@@ -43,6 +47,8 @@ class Level:
         self.is_wanted = is_wanted
         self.is_blocked: bool = parent is not None and parent.is_blocked
         self.is_made = False
+        self.is_left = False
+        self.pending = 0
         self.fd = NOT_OPEN
         self.depth: int = 0 if parent is None else parent.depth + 1
         self._identity = (0, 0)
@@ -54,7 +60,7 @@ class Level:
         self.is_made = True
         self._identity = (info.st_dev, info.st_ino)
         far = self
-        for _step in range(_OPEN_LEVELS_MAX):
+        for _step in range(OPEN_LEVELS_MAX):
             if far.parent is None or far.parent.parent is None:
                 return  # the root stays open
             far = far.parent

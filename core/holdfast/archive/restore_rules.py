@@ -63,6 +63,18 @@ class RestoreOutcome:
     damaged: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
+    def add(self, other: "RestoreOutcome") -> None:
+        """Count what another part of the restore did, too."""
+        self.files += other.files
+        self.directories += other.directories
+        self.others += other.others
+        self.content_bytes += other.content_bytes
+        self.identical += other.identical
+        self.skipped += other.skipped
+        self.conflicts += other.conflicts
+        self.damaged += other.damaged
+        self.warnings += other.warnings
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing at all was taken in."""

@@ -198,7 +198,7 @@ class _Run:
             try:
                 run.run()
             finally:
-                _add(self.restored.tree, run.outcome)
+                self.restored.tree.add(run.outcome)
 
     def _streams(
         self, archive: Archive, stack: ExitStack, *, is_whole: bool
@@ -333,15 +333,3 @@ def _open_target(path: str, rules: RestoreRules) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
-
-
-def _add(total: RestoreOutcome, one: RestoreOutcome) -> None:
-    total.files += one.files
-    total.directories += one.directories
-    total.others += one.others
-    total.content_bytes += one.content_bytes
-    total.identical += one.identical
-    total.skipped += one.skipped
-    total.conflicts += one.conflicts
-    total.damaged += one.damaged
-    total.warnings += one.warnings

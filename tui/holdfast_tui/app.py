@@ -11,7 +11,8 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, ClassVar, Final
 
 from rich.style import Style
@@ -94,6 +95,8 @@ class HoldfastApp(App[str], inherit_bindings=False):
         self._trail: list[tuple[str, Target | None]] = []
         self._start = (start_view, start_target)
         self._live = live
+        self._turn = 0
+        self._showing = asyncio.Lock()  # one view is mounted at a time
         self._journal_feed: JournalFeed | None = None
         self._store_feeds: dict[str, StoreFeed] = {}
         self._launcher: Any = None
@@ -173,7 +176,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
         live_s = 2.0 if self.look.slow else 1.0
         self._journal_feed = JournalFeed(self.reader, self.post_message, live_s=live_s)
         self._journal_feed.start()
-        self.run_worker(self._start_store_feeds(), group="stores")
+        self.background(self._start_store_feeds, group="stores")
 
     async def _start_store_feeds(self) -> None:
         from holdfast.errors import HoldfastError
@@ -213,8 +216,8 @@ class HoldfastApp(App[str], inherit_bindings=False):
         for feed in self._store_feeds.values():
             feed.look_soon()
         if self._journal_feed is not None:
-            self.run_worker(asyncio.to_thread(self._journal_feed.look_now), group="look")
-        self.run_worker(self._start_store_feeds(), group="stores")
+            self.background(partial(asyncio.to_thread, self._journal_feed.look_now), group="look")
+        self.background(self._start_store_feeds, group="stores")
 
     @property
     def watch_note(self) -> str:
@@ -280,11 +283,16 @@ class HoldfastApp(App[str], inherit_bindings=False):
         remember: bool = True,
     ) -> None:
         """Show a view, and in it the target. Esc and q come back from there."""
+        self._turn += 1
+        turn = self._turn
 
         async def run() -> None:
-            if remember and self.view_name and self.view_name != name:
-                self._trail = [*self._trail[-20:], (self.view_name, None)]
-            await self._show(name)
+            async with self._showing:
+                if turn != self._turn and target is None:
+                    return  # somebody was faster and wants to be elsewhere
+                if remember and self.view_name and self.view_name != name:
+                    self._trail = [*self._trail[-20:], (self.view_name, None)]
+                await self._show(name)
             view = self.views[name]
             if target is not None:
                 view.open_target(target)
@@ -292,7 +300,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
                 then()
             self._update_bars()
 
-        self.run_worker(run(), group="go", exclusive=True)
+        self.background(run, group="go")
 
     async def _show(self, name: str) -> None:
         if name not in self.views:
@@ -366,6 +374,16 @@ class HoldfastApp(App[str], inherit_bindings=False):
         for widget in self.query(Widget):
             widget.refresh()
 
+    def background(
+        self,
+        work: Callable[[], Coroutine[Any, Any, None]],
+        *,
+        group: str,
+        exclusive: bool = False,
+    ) -> None:
+        """Run a coroutine function beside everything else; a newer exclusive one ends the older."""
+        self.run_worker(work, group=group, exclusive=exclusive)  # type: ignore[arg-type]
+
     # Saying and asking ----------------------------------------------------------------------------
 
     def say(self, text: str, style: str = "text") -> None:
@@ -398,7 +416,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
         if self.gate.read_only:
             self.say(f"read-only: {request.title} is off ({self.gate.read_only})", "warn")
             return
-        self.run_worker(self._do(request), group="do")
+        self.background(partial(self._do, request), group="do")
 
     async def _do(self, request: Request) -> None:
         word = await asyncio.to_thread(self.store_word, request.store)
@@ -503,7 +521,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
         )
 
     def action_palette(self) -> None:
-        self.run_worker(self._palette(), group="palette", exclusive=True)
+        self.background(self._palette, group="palette", exclusive=True)
 
     async def _palette(self) -> None:
         from holdfast_tui import palette as commands
@@ -526,7 +544,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
         if view is None or words is None:
             self.say("there is no command line for this")
             return
-        self.run_worker(self._show_twin(view.twin_store(), words), group="twin")
+        self.background(partial(self._show_twin, view.twin_store(), words), group="twin")
 
     async def _show_twin(self, store: str | None, words: Sequence[str]) -> None:
         from holdfast_tui.dialogs.text import TextDialog
@@ -592,12 +610,14 @@ class HoldfastApp(App[str], inherit_bindings=False):
     def action_zoom(self) -> None:
         """The focused pane alone: its siblings go, up to the view."""
         view, focused = self.view, self.focused
-        if view is None or focused is None:
+        if view is None:
             return
         if view.has_class("-zoomed"):
             view.remove_class("-zoomed")
             for widget in view.query(".-put-away"):
                 widget.remove_class("-put-away")
+            return
+        if focused not in view.panes():
             return
         view.add_class("-zoomed")
         node: Any = focused

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar, cast
 
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
@@ -38,6 +39,7 @@ class Dialog(ModalScreen[Answer], Generic[Answer]):
         super().__init__()
         self._box_title = title
         self._hint = hint
+        self._is_answered = False
 
     @property
     def hold(self) -> "HoldfastApp":
@@ -63,6 +65,13 @@ class Dialog(ModalScreen[Answer], Generic[Answer]):
 
     def ready(self) -> None:
         """Everything is mounted."""
+
+    def dismiss(self, result: Answer | None = None) -> AwaitComplete:
+        """Answer once; keys that were typed ahead do not close what is below."""
+        if self._is_answered:
+            return AwaitComplete()
+        self._is_answered = True
+        return super().dismiss(result)
 
     def action_give_up(self) -> None:
         self.dismiss(None)

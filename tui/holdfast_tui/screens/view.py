@@ -143,7 +143,7 @@ class View(Painted):
             if self._turns.get(group) == number and self.is_attached:
                 then(result)
 
-        self.run_worker(run(), group=f"{self.VIEW}-{group}", exit_on_error=True)
+        self.hold.background(run, group=f"{self.VIEW}-{group}")
 
     @property
     def _turns(self) -> dict[str, int]:

@@ -414,7 +414,7 @@ class DashboardView(View):
 
     def action_backup(self) -> None:
         """Run a configured backup job, or back up directories."""
-        self.run_worker(self._backup(), group="backup", exclusive=True)
+        self.hold.background(self._backup, group="backup", exclusive=True)
 
     async def _backup(self) -> None:
         jobs = [job for job in self.hold.job_board.jobs if job.settings.kind.value == "backup"]

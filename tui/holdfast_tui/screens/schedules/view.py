@@ -5,9 +5,10 @@ import json
 import re
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from textual.app import ComposeResult
+from textual.app import ComposeResult, SuspendNotSupported
 from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.events import Resize
@@ -300,7 +301,7 @@ class SchedulesView(View):
 
     def action_add(self) -> None:
         """A new job, in $EDITOR."""
-        self.run_worker(self._add(), group="add", exclusive=True)
+        self.hold.background(self._add, group="add", exclusive=True)
 
     async def _add(self) -> None:
         about = {
@@ -334,7 +335,9 @@ class SchedulesView(View):
     def _edit(self, *, at: str = "", added: str = "") -> None:
         if self.hold.gate.read_only:
             return
-        self.run_worker(self._edit_until_right(at, added), group="edit", exclusive=True)
+        self.hold.background(
+            partial(self._edit_until_right, at, added), group="edit", exclusive=True
+        )
 
     async def _edit_until_right(self, at: str, added: str) -> None:
         from holdfast.errors import HoldfastError
@@ -350,7 +353,9 @@ class SchedulesView(View):
             self.hold.say_error(error)
             return
         while True:
-            self._run_editor(draft)
+            if not self._run_editor(draft):
+                draft.throw_away()
+                return
             if not await asyncio.to_thread(lambda: draft.is_changed):
                 self.say("nothing was changed")
                 draft.throw_away()
@@ -375,10 +380,15 @@ class SchedulesView(View):
         self.say("the configuration was checked and saved", "good")
         self.hold.look_soon()
 
-    def _run_editor(self, draft: "Draft") -> None:
-        """The terminal belongs to the editor until it ends."""
-        with self.hold.suspend():
-            draft.edit()
+    def _run_editor(self, draft: "Draft") -> bool:
+        """The terminal belongs to the editor until it ends; False when it cannot be lent."""
+        try:
+            with self.hold.suspend():
+                draft.edit()
+        except SuspendNotSupported:
+            self.say("this terminal cannot be lent to an editor", "warn")
+            return False
+        return True
 
     def action_prune(self) -> None:
         """What the job's retention would remove; then, if wanted, remove it."""
@@ -397,8 +407,10 @@ class SchedulesView(View):
             return
         space = ("--ns", job.settings.ns) if job.settings.ns else ()
         group = (job.settings.group,) if job.settings.group else ()
-        self.run_worker(
-            self._preview(job, (*space, "prune", *group, *options)), group="prune", exclusive=True
+        self.hold.background(
+            partial(self._preview, job, (*space, "prune", *group, *options)),
+            group="prune",
+            exclusive=True,
         )
 
     async def _preview(self, job: Job, words: tuple[str, ...]) -> None:

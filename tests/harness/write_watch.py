@@ -1,0 +1,47 @@
+"""Notes every attempt of this process to change a file or start a program, while it is switched on.
+
+An audit hook cannot be taken off again, so there is one for the whole process, with a switch.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_CHANGES = {
+    *("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.utime", "os.chmod"),
+    *("os.chown", "os.link", "os.symlink", "os.setxattr", "os.removexattr", "shutil.rmtree"),
+    *("subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "os.system"),
+}
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_HARMLESS = ("/dev/null", "/dev/tty")
+_seen: list[str] = []
+_is_on = False
+_is_installed = False
+
+
+def _hook(event: str, args: tuple[Any, ...]) -> None:
+    if not _is_on:
+        return
+    if event == "open":
+        path, _mode, flags = args
+        if isinstance(flags, int) and flags & _WRITING and path not in _HARMLESS:
+            _seen.append(f"open {path!r} {flags:#o}")
+    elif event in _CHANGES:
+        _seen.append(f"{event} {args[:2]!r}")
+
+
+@contextmanager
+def writes_noted() -> Iterator[list[str]]:
+    """What was tried in between."""
+    global _is_on, _is_installed  # noqa: PLW0603  # one hook per process
+    if not _is_installed:
+        sys.addaudithook(_hook)
+        _is_installed = True
+    _seen.clear()
+    _is_on = True
+    try:
+        yield _seen
+    finally:
+        _is_on = False

@@ -10,6 +10,7 @@ Steps as the manual asks for (Continuous Archiving, Making a Base Backup Using t
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -274,7 +275,13 @@ class _Run:
         self._progress.phase("checkpoint")
         start = self._begin_in_server(record)
         record = replace(record, start=start, tablespaces=self._tablespaces())
-        trees = ClusterTrees(session, self._progress, self.warnings, check=self._page_check(start))
+        trees = ClusterTrees(
+            session,
+            self._progress,
+            self.warnings,
+            check=self._page_check(start),
+            ahead=stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="read")),
+        )
         if parent_snapshot is not None:
             record = self._choose_decision(read_record(parent_snapshot), record)
             since = None

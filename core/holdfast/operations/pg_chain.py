@@ -68,6 +68,16 @@ class StoredContent:
         count = min(len(target), max(self.size - offset, 0))
         return self._stream.read_into(self._start + offset, target[:count])
 
+    def pieces(self) -> Iterator[memoryview]:
+        """All of it in order, without a copy; every piece checked against its chunk's digest."""
+        at, end = self._start, self._start + self.size
+        while at < end:
+            piece = self._stream.view_at(at, end - at)
+            if not piece:
+                raise DamagedData("archive", "a content ends behind the end of its stream")
+            yield piece
+            at += len(piece)
+
 
 class _Layer:
     """One backup of the chain, open."""

@@ -16,7 +16,7 @@ from typing import Final
 
 from holdfast.errors import DamagedData
 from holdfast.host import files
-from holdfast.operations.pg_chain import BaseChain
+from holdfast.operations.pg_chain import BaseChain, StoredContent
 from holdfast.operations.progress import Progress
 from holdfast.postgres.byte_source import ByteSource
 from holdfast.postgres.data_directory import CONTROL, TABLESPACES
@@ -215,25 +215,35 @@ class Layout:
                 files.unlink(name)
         fd = files.create(name, mode=mode)
         try:
-            digests = self._chain.digests(line) if line is not None and not line.sha256 else b""
-            hasher = sha256()
-            for at in range(0, content.size, PIECE_BYTES):
-                piece = self._room[: min(PIECE_BYTES, content.size - at)]
-                if content.read_into(at, piece) != len(piece):
-                    raise DamagedData(printable(path), "its content ends too early")
-                if digests:
-                    self._check_digests(path, piece, digests, at)
-                else:
-                    hasher.update(piece)
-                files.write_all(fd, (piece,), path=path)
-            if line is not None and line.sha256 and hasher.hexdigest() != line.sha256:
-                raise DamagedData(printable(path), "its content is not what was backed up")
+            if isinstance(content, StoredContent):  # checked chunk by chunk
+                for piece in content.pieces():
+                    files.write_all(fd, (piece,), path=path)
+            else:
+                self._write_composed(fd, path, content, line)
             if self._places.owner is not None:
                 os.fchown(fd, *self._places.owner)
             if line is not None:
                 os.utime(fd, ns=(line.mtime_ns, line.mtime_ns))
         finally:
             os.close(fd)
+
+    def _write_composed(
+        self, fd: int, path: bytes, content: ByteSource, line: ListedFile | None
+    ) -> None:
+        """A file from several backups, checked against its own digest or those of its blocks."""
+        digests = self._chain.digests(line) if line is not None and not line.sha256 else b""
+        hasher = sha256()
+        for at in range(0, content.size, PIECE_BYTES):
+            piece = self._room[: min(PIECE_BYTES, content.size - at)]
+            if content.read_into(at, piece) != len(piece):
+                raise DamagedData(printable(path), "its content ends too early")
+            if digests:
+                self._check_digests(path, piece, digests, at)
+            else:
+                hasher.update(piece)
+            files.write_all(fd, (piece,), path=path)
+        if line is not None and line.sha256 and hasher.hexdigest() != line.sha256:
+            raise DamagedData(printable(path), "its content is not what was backed up")
 
     def _check_digests(self, path: bytes, piece: memoryview, digests: bytes, at: int) -> None:
         start = at // PAGE_BYTES * DIGEST_BYTES

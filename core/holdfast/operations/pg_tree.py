@@ -9,6 +9,7 @@ aside first.
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import IO, Final
 
@@ -23,7 +24,7 @@ from holdfast.datastore.stream_writer import StreamWriter
 from holdfast.host.files import as_holdfast_error
 from holdfast.operations.progress import Progress
 from holdfast.postgres.backup_record import BLOCK_MAP, FILE_LIST
-from holdfast.postgres.changed_blocks import by_digest, by_lsn
+from holdfast.postgres.changed_blocks import by_lsn, same_digests
 from holdfast.postgres.data_directory import DELTA_SUFFIX, Found, Kind
 from holdfast.postgres.file_list import DIGEST_BYTES, Form, ListedFile
 from holdfast.postgres.pages import PAGE_BYTES
@@ -82,6 +83,7 @@ class ClusterTrees:
     parent: Parent | None = None
     check: PageCheck | None = None
     counters: Counters = field(default_factory=Counters)
+    ahead: Executor | None = None
     _list: StreamWriter = field(init=False)
     _map: StreamWriter = field(init=False)
 
@@ -151,7 +153,9 @@ class ClusterTrees:
         return self._map.position
 
     def add_digests(self, digests: bytes) -> None:
-        self._map.write(digests)
+        """Digests of the blocks that follow."""
+        if digests:
+            self._map.write(digests)
 
 
 class _Reading(TreeReading):
@@ -234,11 +238,10 @@ class _Reading(TreeReading):
         line, digest_at = self._line, None
         if reader.has_pages and reader.size and self._is_listed:
             digest_at = trees.digest_at
-        for piece in reader.pieces():
-            sink.write(piece)
-            if digest_at is not None:
-                trees.add_digests(reader.digests(piece))
-            self.copied(len(piece))
+        for data, digests in reader.pieces(trees.ahead, digests=digest_at is not None):
+            sink.write(data)
+            trees.add_digests(digests)
+            self.copied(len(data))
         if digest_at is not None:
             trees.counters.blocks += line.blocks
             trees.counters.sent_blocks += line.blocks
@@ -260,15 +263,16 @@ class _Reading(TreeReading):
         writer = DeltaWriter(spool.write, PAGE_BYTES)
         digest_at, sent = trees.digest_at, 0
         step = _PIECE_BLOCKS * DIGEST_BYTES
-        for number, piece in enumerate(reader.pieces()):
+        pieces = reader.pieces(trees.ahead, digests=since is None, before=before)
+        for number, (data, digests) in enumerate(pieces):
             known = before[number * step : (number + 1) * step]
             if since is None:
-                flags, digests = by_digest(piece, known)
+                flags = same_digests(digests, known)
             else:
-                flags, digests = by_lsn(piece, known, since)
-            sent += writer.window(piece, flags)
+                flags, digests = by_lsn(data, known, since)  # noqa: PLW2901  # instead of none
+            sent += writer.window(data, flags)
             trees.add_digests(digests)
-            self.copied(len(piece))
+            self.copied(len(data))
         writer.close()
         counters = trees.counters
         counters.blocks += line.blocks

@@ -20,23 +20,23 @@ from holdfast.postgres.file_list import DIGEST_BYTES, block_digests
 _WORDS: Final = DIGEST_BYTES // 8
 
 
-def by_digest(piece: memoryview, before: bytes) -> tuple[list[bool], bytes]:
-    """Flags and digests of the blocks in `piece`.
+def same_digests(now: bytes, before: bytes) -> list[bool]:
+    """Which blocks are unmodified.
 
     Args:
-        piece: whole blocks.
+        now: digests of some blocks.
         before: recorded digests of the same blocks, fewer if the file was shorter.
     """
-    now = block_digests(piece)
     ours = np.frombuffer(now, np.uint64).reshape(-1, _WORDS)
     theirs = np.frombuffer(before, np.uint64).reshape(-1, _WORDS)[: len(ours)]
     same = np.zeros(len(ours), bool)
     same[: len(theirs)] = (ours[: len(theirs)] == theirs).all(axis=1)
-    return same.tolist(), now
+    found: list[bool] = same.tolist()
+    return found
 
 
 def by_lsn(piece: memoryview, before: bytes, since_lsn: int) -> tuple[list[bool], bytes]:
-    """Flags and digests as `by_digest` gives them; those of unmodified blocks are taken over.
+    """Which blocks are unmodified, and the digests of all; those of unmodified ones are taken over.
 
     Args:
         piece: whole blocks.

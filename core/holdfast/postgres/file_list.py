@@ -2,7 +2,8 @@
 
 What is not listed does not exist: a restore removes it. Paths are those inside of the data
 directory, tablespaces being `pg_tblspc/OID/...`; bytes that are not UTF-8 are written as lone
-surrogates. A file with pages has a digest of 16 bytes (BLAKE2b) for each block in `blockmap.didx`.
+surrogates. A file with pages has a digest for each block in `blockmap.didx`: the first 16 bytes of its
+SHA-256, which processors of today compute twice as fast as BLAKE2b.
 """
 
 import json
@@ -10,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from hashlib import blake2b
+from hashlib import sha256
 from typing import Any, Final, Self
 
 from holdfast.errors import DamagedData
@@ -127,6 +128,8 @@ def read_list(pieces: Iterable[bytes | memoryview]) -> Iterator[ListedFile]:
 def block_digests(data: memoryview) -> bytes:
     """The digests of all blocks of `data`, one behind the other."""
     return b"".join(
-        blake2b(data[at : at + PAGE_BYTES], digest_size=DIGEST_BYTES).digest()
-        for at in range(0, len(data), PAGE_BYTES)
+        [
+            sha256(data[at : at + PAGE_BYTES]).digest()[:DIGEST_BYTES]
+            for at in range(0, len(data), PAGE_BYTES)
+        ]
     )

@@ -4,17 +4,20 @@ A file is replaced by writing a temporary one beside it, flushing it if asked, a
 the old one, so that a reader sees the old bytes or the new ones and never a mixture.
 """
 
-import ctypes
 import errno
 import functools
 import os
 import stat
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from holdfast.errors import DamagedData, HoldfastError, NoSpace, Refused
 from holdfast.host import gate
+
+if TYPE_CHECKING:
+    from ctypes import CDLL
 
 Path = str | bytes
 Buffer = bytes | bytearray | memoryview
@@ -318,6 +321,8 @@ def flush_data(fd: int) -> None:
 def punch_hole(fd: int, offset: int, length: int) -> None:
     """Make a range of a file or block device read as zero and give its space back (OSError)."""
     _pass("write", fd)
+    import ctypes
+
     libc = _libc()
     libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
     if libc.fallocate(fd, _PUNCH_HOLE | _KEEP_SIZE, offset, length) == 0:
@@ -362,20 +367,21 @@ def sync_filesystem(path: Path) -> None:
 # Access times ------------------------------------------------------------------------------------
 
 
-class _Timespec(ctypes.Structure):
-    _fields_ = (("tv_sec", ctypes.c_long), ("tv_nsec", ctypes.c_long))
-
-
-_NOW_AND_KEEP: Final = (_Timespec * 2)(_Timespec(0, _UTIME_NOW), _Timespec(0, _UTIME_OMIT))
+_TIMES: Final = struct.Struct("4l")  # two of: seconds, nanoseconds
+_NOW_AND_KEEP: Final = _TIMES.pack(0, _UTIME_NOW, 0, _UTIME_OMIT)
 
 
 @functools.cache
-def _libc() -> ctypes.CDLL:
+def _libc() -> "CDLL":
+    import ctypes  # takes longer to load than many a command to run
+
     return ctypes.CDLL(None, use_errno=True)
 
 
 @functools.cache
 def _utimensat() -> Callable[..., int]:
+    import ctypes
+
     function = _libc().utimensat
     function.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int)
     function.restype = ctypes.c_int
@@ -384,6 +390,8 @@ def _utimensat() -> Callable[..., int]:
 
 @functools.cache
 def _sync_file_range() -> Callable[..., int]:
+    import ctypes
+
     function = _libc().sync_file_range
     function.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
     function.restype = ctypes.c_int
@@ -391,6 +399,8 @@ def _sync_file_range() -> Callable[..., int]:
 
 
 def _last_error(path: object) -> OSError:
+    import ctypes
+
     number = ctypes.get_errno()
     return OSError(number, os.strerror(number), path)
 
@@ -406,6 +416,6 @@ def touch_access_time(path: Path, *, dir_fd: int | None = None) -> None:
 def set_access_time(path: Path, seconds: int) -> None:
     """Set the access time, keep the modification time, do not follow links (OSError)."""
     _pass("touch", path)
-    times = (_Timespec * 2)(_Timespec(seconds, 0), _Timespec(0, _UTIME_OMIT))
+    times = _TIMES.pack(seconds, 0, 0, _UTIME_OMIT)
     if _utimensat()(_AT_FDCWD, os.fsencode(path), times, _AT_SYMLINK_NOFOLLOW) != 0:
         raise _last_error(path)

@@ -25,6 +25,7 @@ from textual.widgets import ContentSwitcher
 
 from holdfast_tui import keymap
 from holdfast_tui.feed import JournalFeed, StoreFeed
+from holdfast_tui.insights import Insights
 from holdfast_tui.keys.key import Key
 from holdfast_tui.messages import CatalogueSeen, JobsSeen, Said, StoreSeen, TasksSeen
 from holdfast_tui.model.jobs import JobBoard
@@ -80,6 +81,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
         self.options = options
         self.reader = reader or Reader(options)
         self.gate = keymap.Gate(read_only=options.read_only, no_content=options.no_content)
+        self.insights = Insights(self.reader)
         self.state = ViewState(options.state_dir, is_writable=not options.read_only)
         self.host_name = os.uname().nodename
         self.board = TaskBoard()

@@ -65,6 +65,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("find", "find a path across all snapshots", LOOK),
     Command("diff", "compare two snapshots", LOOK),
     Command("stats", "deduplication, compression, sizes", LOOK),
+    Command("usage", "which snapshots and groups use the space", LOOK),
     Command("init", "make a store", CARE),
     Command("verify", "read everything again and check it", CARE),
     Command("affected", "which files a damaged chunk carries", CARE),

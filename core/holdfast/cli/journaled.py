@@ -36,6 +36,7 @@ WORKER_TYPES: Final = {
     "gc": "garbage_collection",
     "prune": "prune",
     "sync": "sync",
+    "usage": "usage",
     "vm backup": "backup",
     "vm restore": "reader",
     "pg backup": "backup",
@@ -43,7 +44,7 @@ WORKER_TYPES: Final = {
     "pg combine": "backup",
     "pg drill": "verify",
 }
-_WITHOUT_KEY: Final = frozenset({"gc", "prune"})
+_WITHOUT_KEY: Final = frozenset({"gc", "prune", "usage"})
 _TARGETS: Final = ("snapshot", "group", "target_name", "selection", "what")
 _ENDS: Final = {20: "damaged data was found", 15: "nothing matched", 11: "a lock is held"}
 
@@ -104,7 +105,12 @@ def run(
         console: of this run.
         words: the command line, to start again in the background.
     """
-    if getattr(args, "dry_run", False) or args.read_only or console.task is not None:
+    if (
+        getattr(args, "dry_run", False)
+        or getattr(args, "cached", False)
+        or args.read_only
+        or console.task is not None
+    ):
         return module.run(args, console)
     if args.detach:
         return detach(args, console, words, keyfile=_key_path(name, args))
@@ -269,6 +275,8 @@ def task_name(name: str, args: Namespace, store_name: str) -> tuple[str, str]:
     worker_type = WORKER_TYPES[name]
     namespace = args.ns or ""
     named = next((text for key in _TARGETS if (text := getattr(args, key, None))), None)
+    if isinstance(named, list):  # several have no common name: the task is of their store
+        named = named[0] if len(named) == 1 else None
     target = _with_hex_time(named) if isinstance(named, str) else None
     if name == "backup":
         backup_type = getattr(args, "type", None) or "host"

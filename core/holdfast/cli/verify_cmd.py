@@ -18,9 +18,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     """What to verify and what to leave out."""
     parser.add_argument(
         "what",
-        nargs="?",
+        nargs="*",
         metavar="SNAPSHOT|GROUP",
-        help="TYPE/ID/TIME or TYPE/ID; everything if left out",
+        help="TYPE/ID/TIME or TYPE/ID, also several; everything if left out",
     )
     parser.add_argument(
         "--ignore-verified", action="store_true", help="skip snapshots that were verified before"

@@ -57,10 +57,11 @@ def uses_of(
             continue
         hits = np.flatnonzero(digest_set.column(index) == wanted[0]).tolist()
         if hits:
-            yield ChunkUse(snapshot, path.rpartition("/")[2], _joined(index, hits))
+            yield ChunkUse(snapshot, path.rpartition("/")[2], joined(index, hits))
 
 
-def _joined(index: Index, numbers: list[int]) -> tuple[tuple[int, int], ...]:
+def joined(index: Index, numbers: list[int]) -> tuple[tuple[int, int], ...]:
+    """Bytes of the stream that the chunks with these ascending numbers hold; neighbours as one."""
     ranges: list[tuple[int, int]] = []
     for number in numbers:
         start, end = index.range_at(number)

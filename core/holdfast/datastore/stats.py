@@ -88,10 +88,10 @@ def measure(
     chosen = set(selection)
     every = list(index_files(store.base, set()))
     paths = [path for path in every if snapshot_of(path) in chosen]
-    digests, sizes, logical_bytes = _distinct_chunks(store.base, paths)
+    digests, sizes, logical_bytes = distinct_chunks(store.base, paths)
     observer.phase("chunks")
     observer.total(items=len(digests))
-    stored, is_there = _stored(store.base, digests, observer)
+    stored, is_there = stored_files(store.base, digests, observer)
     stored_bytes = int(stored.sum(dtype=np.int64))
     if len(paths) == len(every):
         exclusive_bytes = stored_bytes
@@ -106,11 +106,11 @@ def measure(
         stored_bytes=stored_bytes,
         missing_chunks=int(len(digests) - is_there.sum()),
         exclusive_bytes=exclusive_bytes,
-        histogram=_histogram(sizes, stored),
+        histogram=size_classes(sizes, stored),
     )
 
 
-def _distinct_chunks(base: str, paths: Sequence[str]) -> tuple[Digests, Sizes, int]:
+def distinct_chunks(base: str, paths: Sequence[str]) -> tuple[Digests, Sizes, int]:
     """Digests, sorted; the length of the data behind each; and the length of all streams."""
     found = DigestSet()
     logical_bytes = 0
@@ -129,7 +129,8 @@ def _distinct_chunks(base: str, paths: Sequence[str]) -> tuple[Digests, Sizes, i
     return digests, sizes, logical_bytes
 
 
-def _stored(base: str, digests: Digests, observer: Observer) -> tuple[Sizes, digest_set.Mask]:
+def stored_files(base: str, digests: Digests, observer: Observer) -> tuple[Sizes, digest_set.Mask]:
+    """Length of each chunk's file, 0 for one that is missing; and which are there (OSError)."""
     stored = np.zeros(len(digests), dtype=np.uint32)
     is_there = np.zeros(len(digests), dtype=np.bool_)
     for number, digest in enumerate(digest_set.digest_bytes(digests)):
@@ -141,7 +142,8 @@ def _stored(base: str, digests: Digests, observer: Observer) -> tuple[Sizes, dig
     return stored, is_there
 
 
-def _histogram(sizes: Sizes, stored: Sizes) -> tuple[SizeClass, ...]:
+def size_classes(sizes: Sizes, stored: Sizes) -> tuple[SizeClass, ...]:
+    """Chunks by the length of their data, each class up to twice the one before."""
     classes = []
     upto, above = _CLASS_BYTES_MIN, 0
     while upto <= _CLASS_BYTES_MAX:

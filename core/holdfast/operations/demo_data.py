@@ -95,7 +95,7 @@ def make_image(path: str, *, seed: int) -> str:
 def damage_one_chunk(base: str, snapshot: SnapshotId, progress: Progress) -> bytes:
     """Flip one bit of a chunk that only `snapshot` needs; its digest (NotFound if there is none)."""
     store = Datastore.open(base, Access.READ_WRITE)
-    candidates = chunks_only_in(store, snapshot, progress)
+    candidates = chunks_only_in(store, [snapshot], progress)
     paths = {digest: f"{base}/.chunks/{digest.hex()[:4]}/{digest.hex()}" for digest in candidates}
     there = [digest for digest in sorted(candidates) if os.path.exists(paths[digest])]
     if not there:

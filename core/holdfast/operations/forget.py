@@ -1,6 +1,7 @@
-"""Forget one snapshot, or say what that would free."""
+"""Forget snapshots, or say what that would free."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -20,10 +21,10 @@ class ForgetMode(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgetRequest:
-    """Which snapshot, and whether to do it."""
+    """Which snapshots, and whether to do it."""
 
     store: Datastore
-    snapshot: SnapshotId
+    snapshots: Sequence[SnapshotId]
     mode: ForgetMode = ForgetMode.PREVIEW
 
 
@@ -32,12 +33,12 @@ class ForgetOutcome:
     """What is gone, or would be.
 
     Attributes:
-        own_bytes: the snapshot's own files, free at once.
-        chunk_bytes: chunks on the disk that only this snapshot names; free after gc.
+        own_bytes: the snapshots' own files, free at once.
+        chunk_bytes: chunks on the disk that only these snapshots name; free after gc.
         chunk_count: how many those are.
     """
 
-    snapshot: SnapshotId
+    snapshots: tuple[SnapshotId, ...]
     own_bytes: int
     chunk_bytes: int
     chunk_count: int
@@ -50,40 +51,56 @@ class ForgetOutcome:
 def forget(request: ForgetRequest, progress: Progress) -> ForgetOutcome:
     """Do it, or look what it would do; both count the same way.
 
+    Nothing is removed when one of several may not be.
+
     Raises:
         NotFound: no such snapshot.
         Protected: somebody protected it.
         Refused: it holds WAL of a cluster, or a base backup that others build on.
-        Busy: it is being written, read or built upon.
+        Busy: it is being written, read or built upon; those before it are gone.
     """
-    store, snapshot = request.store, request.snapshot
-    if store.is_protected(snapshot):
-        raise Protected(f"{snapshot} is protected", hint=f"`holdfast unprotect {snapshot}` first")
-    refuse_to_forget(store, snapshot)
+    store, snapshots = request.store, tuple(dict.fromkeys(request.snapshots))
+    for snapshot in snapshots:
+        if store.is_protected(snapshot):
+            raise Protected(
+                f"{snapshot} is protected", hint=f"`holdfast unprotect {snapshot}` first"
+            )
+        refuse_to_forget(store, snapshot)
     progress.phase("count")
-    own_bytes = sum(file.size for file in store.files(snapshot))
-    chunks = chunks_only_in(store, snapshot, progress)
+    own_bytes = sum(file.size for one in snapshots for file in store.files(one))
+    chunks = chunks_only_in(store, snapshots, progress)
     outcome = ForgetOutcome(
-        snapshot=snapshot,
+        snapshots=snapshots,
         own_bytes=own_bytes,
         chunk_bytes=sum(_stored_bytes(store, digest) for digest in chunks),
         chunk_count=len(chunks),
     )
     if request.mode is ForgetMode.FORGET:
-        progress.phase("forget")
-        store.remove_snapshot(snapshot)
+        remove(store, snapshots, progress)
     return outcome
 
 
-def chunks_only_in(store: Datastore, snapshot: SnapshotId, progress: Progress) -> set[bytes]:
+def remove(store: Datastore, snapshots: Sequence[SnapshotId], progress: Progress) -> None:
+    """Without counting (errors as in forget)."""
+    progress.phase("forget")
+    progress.total(items=len(snapshots))
+    for snapshot in snapshots:
+        store.remove_snapshot(snapshot)
+        progress.advance(items=1)
+
+
+def chunks_only_in(
+    store: Datastore, snapshots: Sequence[SnapshotId], progress: Progress
+) -> set[bytes]:
     """Digests no other snapshot of the store names; an unreadable index counts as naming none."""
-    wanted = _digests(store, snapshot)
+    wanted: set[bytes] = set().union(*(_digests(store, snapshot) for snapshot in snapshots))
+    chosen = set(snapshots)
     others = [
         other
         for ns in store.namespaces(Namespace())
         for group in store.groups(ns)
         for other in store.snapshots(group)
-        if other != snapshot
+        if other not in chosen
     ]
     progress.total(items=len(others))
     for other in others:

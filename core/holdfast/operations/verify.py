@@ -1,12 +1,13 @@
 """Read snapshots again and check everything in them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from holdfast.datastore import verify as engine
 from holdfast.datastore.keys import EncryptionKey
 from holdfast.datastore.store import Datastore
 from holdfast.datastore.verify import VerifyOptions, VerifyOutcome
-from holdfast.ids import Namespace
+from holdfast.ids import Namespace, SnapshotId
 from holdfast.operations.progress import Progress
 from holdfast.operations.scope import snapshots_in
 
@@ -16,7 +17,7 @@ class VerifyRequest:
     """What to check.
 
     Attributes:
-        what: a snapshot or a group in `ns`; None for all of `ns` and below.
+        what: snapshots and groups in `ns`; empty for all of `ns` and below.
         upid: the task that results are signed with.
         key: to check encrypted chunks in full with.
     """
@@ -24,7 +25,7 @@ class VerifyRequest:
     store: Datastore
     ns: Namespace
     upid: str
-    what: str | None = None
+    what: Sequence[str] = ()
     options: VerifyOptions = field(default_factory=VerifyOptions)
     key: EncryptionKey | None = None
 
@@ -36,9 +37,12 @@ def verify(request: VerifyRequest, progress: Progress) -> VerifyOutcome:
         NotFound: nothing of that name.
         HoldfastError: the machine failed, not the data.
     """
+    chosen: dict[SnapshotId, None] = {}  # each once, in the order given
+    for name in request.what or (None,):
+        chosen.update(dict.fromkeys(snapshots_in(request.store, request.ns, name)))
     return engine.verify(
         request.store,
-        snapshots_in(request.store, request.ns, request.what),
+        list(chosen),
         upid=request.upid,
         options=request.options,
         key=request.key,

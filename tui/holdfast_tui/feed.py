@@ -49,9 +49,12 @@ class Watch:
         is_polling: the kernel does not tell, so the clock decides.
     """
 
-    def __init__(self, stop: threading.Event, *, look_s: float) -> None:
+    def __init__(
+        self, stop: threading.Event, *, look_s: float, nudge: threading.Event | None = None
+    ) -> None:
         self._stop = stop
         self._look_s = look_s
+        self._nudge = nudge or threading.Event()
         self.is_polling = False
 
     def changes(self, directories: list[str], *, recursive: bool) -> Iterator[Watched]:
@@ -63,8 +66,16 @@ class Watch:
                 yield from self._told(directories, recursive=recursive)
             except (OSError, RuntimeError):  # no watches left, or a directory vanished
                 self.is_polling = True
-        while self.is_polling and not self._stop.wait(self._look_s):
+        while self.is_polling and not self._stop.is_set():
+            self._wait()
             yield Watched(())
+
+    def _wait(self) -> None:
+        """Until the next look is due, or somebody nudges."""
+        until = time.monotonic() + self._look_s
+        while time.monotonic() < until and not self._nudge.is_set():
+            if self._stop.wait(min(self._look_s, _TICK_MS / 1000)):
+                return
 
     def _told(self, directories: list[str], *, recursive: bool) -> Iterator[Watched]:
         from watchfiles import watch
@@ -190,7 +201,7 @@ class StoreFeed(threading.Thread):
         self._stop_event = threading.Event()
         self._nudge = threading.Event()
         self._look_s = look_s
-        self.watch = Watch(self._stop_event, look_s=look_s)
+        self.watch = Watch(self._stop_event, look_s=look_s, nudge=self._nudge)
 
     def stop(self) -> None:
         self._stop_event.set()

@@ -9,6 +9,7 @@ from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.events import Resize
 
+from holdfast.datastore.manifest import CryptMode
 from holdfast.ids import SnapshotId
 from holdfast_tui import keymap
 from holdfast_tui.insights import failed_of, is_small
@@ -27,6 +28,11 @@ from holdfast_tui.widgets.linepane import LinePane
 from holdfast_tui.widgets.rowlist import RowList
 from holdfast_tui.widgets.strips import Line, Part
 
+_CRYPT = {
+    CryptMode.NONE: "not encrypted",
+    CryptMode.ENCRYPT: "encrypted",
+    CryptMode.SIGN_ONLY: "signed",
+}
 _WIDE = 100
 _HIGH = 28
 
@@ -66,28 +72,32 @@ class SnapshotsView(SnapshotActions):
         self._info_wanted: bool | None = None
         self._counted_for: dict[str, frozenset[SnapshotId]] = {}
 
+        self._groups: RowList[Node] = RowList(
+            self._group_columns(),
+            key_of=lambda node: node.key,
+            facts_of=lambda node: {"group": node.title, "verify": _word(node.mark[0])},
+            is_problem=lambda node: node.mark[0] in (Mark.BAD, Mark.LOST),
+            id="groups",
+            classes="pane",
+        )
+        self._snapshots: RowList[SnapshotRow] = RowList(
+            self._columns(flat=False),
+            key_of=lambda row: row.key,
+            facts_of=lambda row: dict(row.facts(self._now_s)),
+            age_of=lambda row: self._now_s - row.time_s,
+            is_problem=self._is_problem,
+            marks_allowed=True,
+            id="snapshots",
+            classes="pane",
+        )
+        self._info = LinePane(id="info", classes="pane")
+
     def compose(self) -> ComposeResult:
         with Horizontal(id="both"):
-            yield RowList(
-                self._group_columns(),
-                key_of=lambda node: node.key,
-                facts_of=lambda node: {"group": node.title, "verify": _word(node.mark[0])},
-                is_problem=lambda node: node.mark[0] in (Mark.BAD, Mark.LOST),
-                id="groups",
-                classes="pane",
-            )
+            yield self._groups
             with Vertical(id="right"):
-                yield RowList(
-                    self._columns(flat=False),
-                    key_of=lambda row: row.key,
-                    facts_of=lambda row: dict(row.facts(self._now_s)),
-                    age_of=lambda row: self._now_s - row.time_s,
-                    is_problem=self._is_problem,
-                    marks_allowed=True,
-                    id="snapshots",
-                    classes="pane",
-                )
-                yield LinePane(id="info", classes="pane")
+                yield self._snapshots
+                yield self._info
 
     def on_mount(self) -> None:
         self.groups.title("Namespaces and groups")
@@ -176,7 +186,7 @@ class SnapshotsView(SnapshotActions):
                 right=True,
                 sort=lambda row: -(self._only(row) or 0),
             ),
-            Column(title="note", cell=lambda row: (_one_line(row), "dim"), width_min=8, rank=2),
+            Column(title="note", cell=lambda row: (_one_line(row), "dim"), width_min=8, rank=4),
         ]
 
     def _only(self, row: SnapshotRow) -> int | None:
@@ -199,11 +209,11 @@ class SnapshotsView(SnapshotActions):
 
     @property
     def groups(self) -> RowList[Node]:
-        return self.query_one("#groups", RowList)
+        return self._groups
 
     @property
     def snapshots(self) -> RowList[SnapshotRow]:
-        return self.query_one("#snapshots", RowList)
+        return self._snapshots
 
     @property
     def node(self) -> Node | None:
@@ -254,9 +264,6 @@ class SnapshotsView(SnapshotActions):
         self.groups.title("Namespaces and groups", note or f"{total:,} groups")
         self.groups.set_rows(nodes)
         if self._node is None and nodes:
-            first = next((node for node in nodes if node.level is Level.GROUP), None)
-            if first is not None and self._wants is None:
-                self.groups.go_to(first.key)
             self._show_node(self.groups.current)
         else:
             self._show_node(self._same_node(nodes))
@@ -385,7 +392,7 @@ class SnapshotsView(SnapshotActions):
 
     def _show_info(self) -> None:
         row = self.snapshots.current
-        info = self.query_one("#info", LinePane)
+        info = self._info
         if row is None:
             info.name_pane("Snapshot")
             info.set_lines([])
@@ -399,36 +406,36 @@ class SnapshotsView(SnapshotActions):
             lines.append(
                 [(" A backup runs, or ended before its time; prune removes the rest.", "warn")]
             )
-        room = max(1, info.content_size.height - 2)
+        room = max(1, info.content_size.height - 2 - bool(summary.comment))
         lines.extend(
             [
                 (f" {clean(archive.name):<24.24} ", "text"),
                 (f"{fmt.size(archive.size):>9}  ", "text"),
-                (archive.crypt_mode.value, "dim"),
+                (_CRYPT[archive.crypt_mode], "dim"),
             ]
             for archive in summary.archives[:room]
         )
         hidden = len(summary.archives) - room
         if hidden > 0:
             lines[-1] = [*lines[-1], (f"   (+{hidden} more: enter)", "dim")]
-        lines.append(self._info_facts(row))
+        lines += self._info_facts(row)
         if summary.comment:
             lines.append([(" note   ", "dim"), (_one_line(row), "text")])
         info.set_lines(lines)
 
-    def _info_facts(self, row: SnapshotRow) -> list[Part]:
-        parts: list[Part] = [(" owner ", "dim"), (clean(row.summary.owner) or "-", "text")]
+    def _info_facts(self, row: SnapshotRow) -> list[Line]:
+        owner: list[Part] = [(" owner  ", "dim"), (clean(row.summary.owner) or "-", "text")]
         if row.verified_s is not None:
-            text, style = verify_cell(row, self.look, self._now_s, self._lost(row))
-            parts += [("   verify ", "dim"), (text, style)]
-            parts += [(f" at {fmt.moment(row.verified_s)}", "dim")]
+            owner += [("   verify ", "dim")]
+            owner += [verify_cell(row, self.look, self._now_s, self._lost(row))]
+            owner += [(f" at {fmt.moment(row.verified_s)}", "dim")]
         measured = self.hold.insights.usage.get(self.store_name)
         if measured is not None:
-            parts += [("   only ", "dim"), (fmt.size(self._only(row)), "text")]
-            parts += [(f" as of {fmt.clock(measured.at_s, self._now_s)}", "dim")]
-        elif not row.summary.is_unfinished:
-            parts += [("   only: c counts it", "dim")]
-        return parts
+            only: list[Part] = [(" only   ", "dim"), (fmt.size(self._only(row)), "text")]
+            only += [(f" as of {fmt.clock(measured.at_s, self._now_s)}", "dim")]
+        else:
+            only = [(" only   ", "dim"), ("not counted: c does it", "dim")]
+        return [owner, only]
 
     # Messages and keys ----------------------------------------------------------------------------
 

@@ -85,6 +85,7 @@ def remove(store: Datastore, snapshots: Sequence[SnapshotId], progress: Progress
     progress.phase("forget")
     progress.total(items=len(snapshots))
     for snapshot in snapshots:
+        refuse_to_forget(store, snapshot)
         store.remove_snapshot(snapshot)
         progress.advance(items=1)
 

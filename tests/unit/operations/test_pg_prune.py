@@ -133,9 +133,9 @@ def test_prune_and_forget_leave_clusters_alone(archive: MadeArchive) -> None:
     everything = PruneRequest(store=archive.store, ns=archive.ns, policy=policy)
     assert plan_generic(everything, NullProgress()).decisions == ()
     with pytest.raises(Refused, match="holds WAL"):
-        forget(ForgetRequest(store=archive.store, snapshot=batch), NullProgress())
+        forget(ForgetRequest(store=archive.store, snapshots=[batch]), NullProgress())
     with pytest.raises(Refused, match="builds on"):
-        forget(ForgetRequest(store=archive.store, snapshot=full), NullProgress())
+        forget(ForgetRequest(store=archive.store, snapshots=[full]), NullProgress())
 
 
 @settings(

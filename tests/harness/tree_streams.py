@@ -127,6 +127,13 @@ class SplitArchive:
         return PreviousTree(bytes(self.meta.data), MemoryIndex.every(data, chunk_bytes))
 
 
+def walking(root: bytes, rules: WalkRules) -> WalkProcess:
+    """A process that walks."""
+    walk = WalkProcess()
+    walk.begin(root, rules)
+    return walk
+
+
 def write_split(
     root: str,
     *,
@@ -153,7 +160,7 @@ def write_split(
     listener = Listener()
     reading = TreeReading(listener, [])
     root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    walk = WalkProcess(os.fsencode(root), rules or WalkRules()) if with_contents else None
+    walk = walking(os.fsencode(root), rules or WalkRules()) if with_contents else None
     try:
         tree = SplitTree(
             meta,

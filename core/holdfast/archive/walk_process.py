@@ -1,9 +1,9 @@
 """Walk a tree in a process of its own, so that walking and writing use two processors.
 
 Both are pure Python and would share one interpreter lock as threads. The walker is a fresh
-interpreter that loads only what a walk needs. Its standard input is a memory file: first the ring
-for contents (walk_contents.py), then (root, patterns, all file systems, descriptor of the pipe for
-credits). It answers on standard output with frames:
+interpreter that loads only what a walk needs; it can be started before it is known what to walk. On
+its standard input comes a frame, u32 length and marshal of (root, patterns, all file systems), then
+credits for contents (walk_contents.py). It answers on standard output with frames:
 
     u32 length, marshal of a batch (a list of events)     any number of times
     u32 length, marshal of "complete"                      the walk is complete
@@ -22,7 +22,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from holdfast import errors
 from holdfast.archive.walk import Event, TreeWalk, WalkRules
@@ -37,7 +37,7 @@ _COMPLETE: Final = "complete"
 _KINDS: Final = {kind.kind: kind for kind in (BadRequest, NotFound, Refused)}
 _PROGRAM: Final = (
     "import sys; sys.path[:] = {path!r}; "
-    "from holdfast.archive.walk_process import walk_for_parent; walk_for_parent()"
+    "from holdfast.archive.walk_process import walk_for_parent; walk_for_parent({ring})"
 )
 
 
@@ -51,24 +51,24 @@ class WalkProcess:
         HoldfastError: the process cannot be started.
     """
 
-    def __init__(self, root: bytes, rules: WalkRules) -> None:
+    def __init__(self) -> None:
         with explained("starting the process that walks the tree"):
             self._ring = os.memfd_create("holdfast-walk")
+            os.ftruncate(self._ring, RING_BYTES)
             self._reading, writing = os.pipe()
-            credits_, self._credits = os.pipe()
+            told, self._telling = os.pipe()
             try:
-                order = (root, rules.patterns, rules.all_file_systems, credits_)
-                os.pwrite(self._ring, marshal.dumps(order), RING_BYTES)
                 with suppress(OSError):  # only a matter of speed
                     _grow_pipe(writing)
-                program = _PROGRAM.format(path=[entry for entry in sys.path if entry])
+                path = [entry for entry in sys.path if entry]
+                program = _PROGRAM.format(path=path, ring=self._ring)
                 self.pid = os.posix_spawn(
                     sys.executable,
                     [sys.executable, "-I", "-S", "-c", program],
                     os.environ,
                     file_actions=[
-                        (os.POSIX_SPAWN_DUP2, credits_, credits_),  # inherited as it is
-                        (os.POSIX_SPAWN_DUP2, self._ring, 0),
+                        (os.POSIX_SPAWN_DUP2, self._ring, self._ring),  # inherited as it is
+                        (os.POSIX_SPAWN_DUP2, told, 0),
                         (os.POSIX_SPAWN_DUP2, writing, 1),
                     ],
                 )
@@ -76,12 +76,19 @@ class WalkProcess:
                 self._close()
                 raise
             finally:
-                os.close(credits_)
+                os.close(told)
                 os.close(writing)
-        self.contents = Contents(self._ring, self._credits)
+        self.contents = Contents(self._ring, self._telling)
+
+    def begin(self, root: bytes, rules: WalkRules) -> None:
+        """Say what to walk; once (HoldfastError: the process is gone)."""
+        with explained("starting to walk the tree"):
+            order = _framed((root, rules.patterns, rules.all_file_systems))
+            while order:
+                order = order[os.write(self._telling, order) :]
 
     def _close(self) -> None:
-        for fd in (self._reading, self._ring, self._credits):
+        for fd in (self._reading, self._ring, self._telling):
             os.close(fd)
 
     def __enter__(self) -> Self:
@@ -118,25 +125,45 @@ def _grow_pipe(fd: int) -> None:
     fcntl.fcntl(fd, _F_SETPIPE_SZ, 1 * MIB)
 
 
-def _send(message: list[Event] | tuple[str, str, str | None] | str) -> None:
+def _framed(message: Any) -> memoryview:
     frame = marshal.dumps(message)
-    data = memoryview(_LENGTH.pack(len(frame)) + frame)
+    return memoryview(_LENGTH.pack(len(frame)) + frame)
+
+
+def _send(message: list[Event] | tuple[str, str, str | None] | str) -> None:
+    data = _framed(message)
     while data:
         data = data[os.write(1, data) :]
 
 
-def walk_for_parent() -> None:
-    """What the process runs: read the order, walk, answer."""
+def _order() -> tuple[bytes, WalkRules] | None:
+    """What to walk, unbuffered: credits come behind it. None when nothing is wanted after all."""
+    wanted, data = _LENGTH.size, b""
+    is_length = True
+    while len(data) < wanted:
+        piece = os.read(0, wanted - len(data))
+        if not piece:
+            return None
+        data += piece
+        if is_length and len(data) == wanted:
+            wanted, data, is_length = _LENGTH.unpack(data)[0], b"", False
+    root, patterns, all_file_systems = marshal.loads(data)  # noqa: S302  # written by our parent
+    return root, WalkRules(patterns=patterns, all_file_systems=all_file_systems)
+
+
+def walk_for_parent(ring: int) -> None:
+    """What the process runs: read the order, walk, answer; `ring` is the memory for contents."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the reader decides when to stop
     gc.disable()  # events hold no cycles
     with suppress(BrokenPipeError):
+        order = _order()
+        if order is None:
+            return
         try:
-            size = os.fstat(0).st_size - RING_BYTES
-            order = marshal.loads(os.pread(0, size, RING_BYTES))  # noqa: S302
-            root, patterns, all_file_systems, credits_ = order
-            rules = WalkRules(patterns=patterns, all_file_systems=all_file_systems)
-            for batch in TreeWalk(root, rules, ContentReader(0, credits_)).batches():
+            for batch in TreeWalk(*order, ContentReader(ring, 0)).batches():
                 _send(batch)
+        except BrokenPipeError:
+            raise
         except HoldfastError as error:
             _send((error.kind, error.message, error.hint))
         except OSError as error:

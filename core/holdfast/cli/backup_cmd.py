@@ -2,6 +2,8 @@
 
 import os
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
 
 from holdfast.archive.change_detection import ChangeDetection
@@ -10,7 +12,7 @@ from holdfast.cli.console import Console
 from holdfast.errors import EXIT_OK, BadRequest, DamagedData
 from holdfast.ids import BackupType, GroupId, name_to_epoch
 from holdfast.operations.backup_spec import Spec, SpecKind, parse_specs
-from holdfast.operations.tree_walks import TreeWalks, Walker
+from holdfast.operations.tree_walks import TreeWalks, Walker, idle_walk
 from holdfast.units import KIB
 
 if TYPE_CHECKING:
@@ -65,6 +67,18 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("-n", "--dry-run", action="store_true", help="store nothing")
 
 
+@contextmanager
+def prepared(args: Namespace) -> Iterator[None]:
+    """Start the process that will walk, before the configuration and the journal are read."""
+    args.ready_walk = None
+    with ExitStack() as stack:
+        if any(os.path.isdir(spec.rpartition(":")[2]) for spec in args.specs):
+            args.ready_walk = idle_walk()
+            if args.ready_walk is not None:
+                stack.enter_context(args.ready_walk)
+        yield
+
+
 def run(args: Namespace, console: Console) -> int:
     """Make the snapshot, or say what it would be."""
     specs = parse_specs(tuple(args.specs))
@@ -72,7 +86,8 @@ def run(args: Namespace, console: Console) -> int:
         patterns=tuple(os.fsencode(pattern) for pattern in args.exclude),
         all_file_systems=args.all_file_systems,
     )
-    with TreeWalks(specs, rules, Walker.PROCESS) as walks:
+    ready = getattr(args, "ready_walk", None)
+    with TreeWalks(specs, rules, Walker.PROCESS, ready=ready) as walks:
         from holdfast.cli import selection
         from holdfast.operations.backup import back_up, preview
 

@@ -9,7 +9,7 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from io import TextIOBase
 from typing import TYPE_CHECKING, Final, TextIO, cast
@@ -114,6 +114,12 @@ def run(
         return module.run(args, console)
     if args.detach:
         return detach(args, console, words, keyfile=_key_path(name, args))
+    prepared = getattr(module, "prepared", None)
+    with nullcontext() if prepared is None else prepared(args):
+        return _run_in_journal(name, module, args, console)
+
+
+def _run_in_journal(name: str, module: "CommandModule", args: Namespace, console: "Console") -> int:
     from holdfast.config.settings import Settings
 
     settings = Settings.read(args.config)

@@ -21,10 +21,10 @@ class Walker(Enum):
     HERE = "here"
 
 
-def _start(root: bytes, rules: WalkRules) -> WalkProcess | None:
-    """A walk beside this process; None where no further process may be started."""
+def idle_walk() -> WalkProcess | None:
+    """A process ready to walk; None where no further process may be started."""
     try:
-        return WalkProcess(root, rules)
+        return WalkProcess()
     except HoldfastError:
         return None
 
@@ -36,8 +36,15 @@ class TreeWalks:
         rules: which parts of trees.
     """
 
-    def __init__(self, specs: Iterable[Spec], rules: WalkRules, walker: Walker) -> None:
-        """Begin."""
+    def __init__(
+        self,
+        specs: Iterable[Spec],
+        rules: WalkRules,
+        walker: Walker,
+        *,
+        ready: WalkProcess | None = None,
+    ) -> None:
+        """Begin, the first walk in the process that is `ready` for it, which the caller closes."""
         self.rules = rules
         self._held = ExitStack()
         self._events: dict[str, Iterable[list[Event]]] = {}
@@ -47,9 +54,13 @@ class TreeWalks:
                 if spec.kind is not SpecKind.TREE:
                     continue
                 root = os.fsencode(spec.path)
-                process = _start(root, rules) if walker is Walker.PROCESS else None
+                process, ready = ready, None
+                if process is None and walker is Walker.PROCESS:
+                    process = idle_walk()
+                    if process is not None:
+                        stack.enter_context(process)
                 if process is not None:
-                    stack.enter_context(process)
+                    process.begin(root, rules)
                     self._events[spec.name] = process.batches()
                     self._contents[spec.name] = process.contents
                 else:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.harness.places import quick_directory
-from tests.harness.tree_streams import MemoryStream, write_split
+from tests.harness.tree_streams import MemoryStream, walking, write_split
 
 from holdfast.archive.file_content import TICK_NS
 from holdfast.archive.pxar import format as pxar
@@ -20,7 +20,6 @@ from holdfast.archive.walk_contents import (
     ContentReader,
     Contents,
 )
-from holdfast.archive.walk_process import WalkProcess
 
 
 @pytest.fixture
@@ -86,7 +85,7 @@ def test_the_archive_is_the_same_to_the_byte(tree: Path) -> None:
 
 
 def test_most_files_are_read_by_the_walk(tree: Path) -> None:
-    with WalkProcess(os.fsencode(tree), WalkRules()) as walk:
+    with walking(os.fsencode(tree), WalkRules()) as walk:
         walk.contents.want()
         stream = MemoryStream()
         read = runs = 0
@@ -103,7 +102,7 @@ def test_most_files_are_read_by_the_walk(tree: Path) -> None:
 
 
 def test_a_walk_that_nobody_asked_reads_nothing(tree: Path) -> None:
-    with WalkProcess(os.fsencode(tree), WalkRules()) as walk:
+    with walking(os.fsencode(tree), WalkRules()) as walk:
         kinds = {event[0] for batch in walk.batches() for event in batch}
 
     assert not kinds & {RUN, READ}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.harness.places import quick_directory
+from tests.harness.tree_streams import walking
 
 from holdfast.archive.walk import BEGIN, END, FILE, TreeWalk, WalkRules
 from holdfast.archive.walk_process import WalkProcess
@@ -27,7 +28,7 @@ def test_the_process_says_what_a_walk_here_says(tree: Path) -> None:
     rules = WalkRules(patterns=(b"d7", b"*-9"))
 
     here = [event for batch in TreeWalk(root, rules).batches() for event in batch]
-    with WalkProcess(root, rules) as walk:
+    with walking(root, rules) as walk:
         beside = [event for batch in walk.batches() for event in batch]
 
     assert beside == here
@@ -36,7 +37,7 @@ def test_the_process_says_what_a_walk_here_says(tree: Path) -> None:
 
 
 def test_a_reader_that_stops_early_is_not_kept_waiting(tree: Path) -> None:
-    with WalkProcess(os.fsencode(tree), WalkRules()) as walk:
+    with walking(os.fsencode(tree), WalkRules()) as walk:
         batches = walk.batches()
         next(batches)
 
@@ -46,13 +47,21 @@ def test_a_reader_that_stops_early_is_not_kept_waiting(tree: Path) -> None:
 def test_errors_of_the_walk_arrive_as_they_are(tmp_path: Path) -> None:
     missing = os.fsencode(tmp_path / "missing")
 
-    with WalkProcess(missing, WalkRules()) as walk, pytest.raises(NotFound, match="missing"):
+    with walking(missing, WalkRules()) as walk, pytest.raises(NotFound, match="missing"):
         list(walk.batches())
 
 
 def test_a_walker_that_is_killed_is_an_error_and_no_short_tree(tree: Path) -> None:
-    with WalkProcess(os.fsencode(tree), WalkRules()) as walk:
+    with walking(os.fsencode(tree), WalkRules()) as walk:
         os.kill(walk.pid, signal.SIGKILL)
 
         with pytest.raises(HoldfastError, match="ended early"):
             list(walk.batches())
+
+
+def test_a_process_that_is_not_needed_after_all_ends() -> None:
+    with WalkProcess() as walk:
+        pid = walk.pid
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)

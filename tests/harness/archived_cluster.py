@@ -72,6 +72,13 @@ class ArchivedCluster:
             assert time.monotonic() < deadline, (condition, self.cluster.log.read_text()[-2000:])
             threading.Event().wait(0.05)
 
+    def wait_for_file(self, pattern: str) -> None:
+        """Wait until the stage has a file like that."""
+        deadline = time.monotonic() + 60
+        while not list(self.stage.glob(pattern)):
+            assert time.monotonic() < deadline, (pattern, self.log())
+            threading.Event().wait(0.05)
+
 
 def _before(name: str) -> str:
     """The segment before, for segments of 1 MiB on the first pages of a timeline's numbers."""

@@ -2,6 +2,8 @@
 
 import shlex
 import shutil
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -10,7 +12,13 @@ from pathlib import Path
 
 import pytest
 from tests.harness.archived_cluster import ArchivedCluster, archived_cluster
-from tests.harness.postgres import Cluster, bin_directory, give_to_server_user, short_directory
+from tests.harness.postgres import (
+    Cluster,
+    as_server_user,
+    bin_directory,
+    give_to_server_user,
+    short_directory,
+)
 
 BASE_SCRIPT = """#!/bin/sh
 # a full base backup for tests of the archive: the server's own tool, stored as a tree
@@ -188,3 +196,42 @@ def recover_generation(archived: ArchivedCluster, generation: str) -> Cluster:
     restored = recover(archived, newest_base(archived), restore_command=f"'{command}'")
     finish_recovery(restored)
     return restored
+
+
+def test_streaming_loses_nothing_when_the_server_dies() -> None:
+    with archived_cluster(settings={"archive_command": "'/bin/true'"}) as archived:
+        cluster = archived.cluster
+        cluster.configure({"archive_command": "'/bin/true'"})
+        cluster.sql("SELECT pg_reload_conf()")
+        archived.settings(base_command=[], pause_s_first=0.1, pause_s_max=1)
+        words = [sys.executable, "-m", "holdfast", "wal", "stream"]
+        receiver = subprocess.Popen(
+            as_server_user(words), env=cluster.environment, cwd=cluster.base
+        )
+        try:
+            archived.wait_for(
+                "SELECT count(*) = 1 FROM pg_stat_replication WHERE state = 'streaming'"
+            )
+            cluster.sql("CREATE TABLE t (n int)")
+            cluster.switch_wal()
+            cluster.sql("INSERT INTO t VALUES (1)")
+            archived.wait_for_file("[0-9]*/base.json")
+            cluster.sql("INSERT INTO t SELECT generate_series(2, 500)")
+            archived.wait_for(
+                "SELECT flush_lsn >= pg_current_wal_flush_lsn() FROM pg_stat_replication"
+            )
+            cluster.kill()
+        finally:
+            receiver.send_signal(signal.SIGINT)
+            assert receiver.wait(60) in (130, 1)
+        archived.holdfast("wal", "wait", "60")
+
+        assert list(archived.stage.glob("stream/*.partial"))
+        place = short_directory()
+        archived.holdfast("pg", "restore", "host/pg-main", place / "data", "--action", "promote")
+        restored = Cluster.of_restored(place / "data")
+        restored.environment = dict(cluster.environment)
+        restored.start()
+        finish_recovery(restored)
+        assert restored.sql("SELECT count(*), sum(n) FROM t") == "500|125250"
+        drop(restored)

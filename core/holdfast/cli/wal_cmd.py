@@ -44,6 +44,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         ("full-sync", "the same, and take a full base backup"),
     ):
         verbs.add_parser(name, parents=[stage], help=text)
+    stream = verbs.add_parser(
+        "stream", parents=[stage], help="receive WAL as it is written, until stopped"
+    )
+    stream.add_argument("--connection", metavar="CONNINFO", help="default: the local server's")
+    stream.add_argument("--slot", default="holdfast", help="replication slot (default: holdfast)")
     wait = verbs.add_parser("wait", parents=[stage], help="wait until no sync runs")
     wait.add_argument("timeout", nargs="?", type=float, help="seconds; 0 only looks")
 
@@ -58,6 +63,8 @@ def run(args: Namespace, console: "Console") -> int:
             return _get(args, console)
         case "wait":
             return _wait(args)
+        case "stream":
+            return _stream(args, console)
         case _:
             return _sync(args, console)
 
@@ -193,6 +200,20 @@ def _wait(args: Namespace) -> int:
     with requests:
         if not requests.wait(args.timeout):
             raise Busy("a sync runs", hint=f"it writes to {os.path.join(path, LOG_NAME)}")
+    return EXIT_OK
+
+
+def _stream(args: Namespace, console: "Console") -> int:
+    from holdfast.operations.pg_local import connection_to
+    from holdfast.operations.wal_stream import StreamRequest, stream
+    from holdfast.postgres.wal_stage import WalStage
+
+    with WalStage.open(_stage_path(args)) as stage:
+        connection = args.connection or connection_to(stage.settings.data_directory)
+        request = StreamRequest(
+            stage=stage, connection=connection, slot=args.slot, say=console.remark
+        )
+        stream(request)
     return EXIT_OK
 
 

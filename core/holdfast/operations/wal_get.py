@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from holdfast.datastore.keys import EncryptionKey
@@ -17,10 +18,10 @@ from holdfast.datastore.reader import StreamReader
 from holdfast.datastore.store import Datastore
 from holdfast.errors import DamagedData, HoldfastError, Refused
 from holdfast.host import files
-from holdfast.postgres.staged_file import staged_content
+from holdfast.postgres.staged_file import PIECE_BYTES, staged_content
 from holdfast.postgres.wal_catalogue import STREAM_NAME, WalCatalogue, WalEntry, same_content
 from holdfast.postgres.wal_names import WalKind, WalName, parse_wal_name
-from holdfast.postgres.wal_stage import WalStage, each_staged
+from holdfast.postgres.wal_stage import STREAM_DIRECTORY, WalStage, each_staged
 
 MODE: Final = 0o600
 
@@ -72,6 +73,8 @@ def get(request: GetRequest) -> bool:
     if entry is not None:
         _from_store(request, archive, entry)
         return True
+    if _from_stream(request, name):
+        return True
     if archive.catalogue.unreadable:
         batch, reason = archive.catalogue.unreadable[0]
         raise HoldfastError(f"whether {name.text} is archived is unknown: {batch}: {reason}")
@@ -98,6 +101,30 @@ def _from_stage(request: GetRequest, name: WalName) -> bool:
             with open(generation.staged_path(name.text), "rb") as staged:
                 _write(request.target, staged_content(staged.fileno(), name.text))
         except FileNotFoundError:  # carried away just now: the store has it
+            continue
+        return True
+    return False
+
+
+def _from_stream(request: GetRequest, name: WalName) -> bool:
+    """The segment that `wal stream` was receiving last: all there is of it, up to its zeros.
+
+    It is of the present history only. A server that still writes to it does no harm: what was not
+    written completely does not pass the server's own check of each record.
+    """
+    stage = request.stage
+    if stage is None or name.kind is not WalKind.SEGMENT:
+        return False
+    current = stage.current()
+    if current is None or request.generation not in (None, current.time_s):
+        return False
+    directory = os.path.join(stage.path, STREAM_DIRECTORY)
+    for ending in ("", ".partial"):
+        path = os.path.join(directory, name.text + ending)
+        try:
+            with open(path, "rb") as received:
+                _write(request.target, iter(partial(received.read, PIECE_BYTES), b""))
+        except FileNotFoundError:
             continue
         return True
     return False

@@ -253,16 +253,17 @@ def ask_for_sync(
     What is owed is on the disk when this returns: if the sync cannot be started or dies, the next
     request or `wal sync` does it.
     """
-    owed = stage.requests.begin(flags)
-    if not owed:
-        return
-    stage.requests.publish(owed)
-    try:
-        (start or start_worker)(stage)
-    except OSError as error:
-        stage.requests.collect()
-        stage.requests.abandon(owed)
-        raise files.as_holdfast_error(error, "starting the background sync") from error
+    with WalStage.open(stage.path) as own:  # a worker keeps the locks of what it inherits
+        owed = own.requests.begin(flags)
+        if not owed:
+            return
+        own.requests.publish(owed)
+        try:
+            (start or start_worker)(own)
+        except OSError as error:
+            own.requests.collect()
+            own.requests.abandon(owed)
+            raise files.as_holdfast_error(error, "starting the background sync") from error
 
 
 def start_worker(stage: WalStage) -> int:

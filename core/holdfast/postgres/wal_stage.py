@@ -10,6 +10,7 @@
         carried/NAME -> HEX   a file that the store has and the stage no longer: its SHA-256
         base.json             the base backup that recovery in this history starts from
       scripts/backup          an executable of the user, run after each carry
+      stream/                 what `wal stream` receives, the unfinished segment included
       sync.log                what the background sync says
 
 A new generation begins with the first file of all, and when time went back: when the server hands
@@ -37,6 +38,7 @@ LOG_NAME: Final = "sync.log"
 SETTINGS_NAME: Final = "archive.json"
 REQUESTS_NAME: Final = "requests"
 CURRENT_NAME: Final = "current"
+STREAM_DIRECTORY: Final = "stream"
 BEGAN_NAME: Final = "began-with"
 SUFFIX: Final = ".zst"
 _FORMAT: Final = 1

@@ -13,8 +13,14 @@ from holdfast.errors import BadRequest, DamagedData, HoldfastError, NotFound, Re
 from holdfast.host import gate
 from holdfast.postgres.staged_file import staged_content
 from holdfast.postgres.wal_names import segment_name
-from holdfast.postgres.wal_push import ready_files, store_file
-from holdfast.postgres.wal_stage import WalStage, make_stage, read_settings
+from holdfast.postgres.wal_push import ask_for_sync, ready_files, store_file
+from holdfast.postgres.wal_stage import (
+    ARCHIVE,
+    SNAPSHOT,
+    WalStage,
+    make_stage,
+    read_settings,
+)
 
 
 @pytest.fixture
@@ -267,3 +273,23 @@ def test_a_frame_that_unpacks_to_far_too_much_is_read_in_pieces() -> None:
 
 def test_segments_made_for_tests_differ_by_their_seed() -> None:
     assert segment_bytes(1, seed=1) != segment_bytes(1, seed=2)
+
+
+def test_a_process_that_asks_twice_starts_one_sync(stage: WalStage) -> None:
+    """A worker inherits the locks of an open file; whoever started it must not share them."""
+    workers: list[int] = []
+
+    def start(own: WalStage) -> int:
+        workers.append(os.dup(own.requests.fileno()))
+        return 0
+
+    ask_for_sync(stage, ARCHIVE, start=start)
+    ask_for_sync(stage, SNAPSHOT, start=start)
+
+    assert len(workers) == 1
+    assert stage.requests.is_worker_alive()
+    assert (stage.requests.flags().running, stage.requests.flags().pending) == (ARCHIVE, SNAPSHOT)
+    os.close(workers[0])
+    ask_for_sync(stage, 0, start=start)
+    assert stage.requests.flags().running == ARCHIVE | SNAPSHOT, "what a dead worker owed"
+    os.close(workers[1])

@@ -11,15 +11,21 @@ _HIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 def printable(name: bytes) -> str:
-    r"""`name` for a person: `\n`, `\x1b`, `\u202e` and `\xff` instead of what they would do."""
-    text = name.decode("utf-8", "surrogateescape")
-    if text.isprintable() and "\\" not in text:
-        return text
-    return "".join(map(_shown, text))
+    r"""A name for a person: `\n`, `\x1b`, `\u202e` and `\xff` instead of what they would do.
+
+    A backslash in it is doubled, so that no two names look the same.
+    """
+    return harmless(name.replace(b"\\", b"\\\\"))
+
+
+def harmless(said: str | bytes) -> str:
+    r"""The same for a sentence or note, whose backslashes stay as they are."""
+    text = said.decode("utf-8", "surrogateescape") if isinstance(said, bytes) else said
+    return text if text.isprintable() else "".join(map(_shown, text))
 
 
 def printable_text(text: str) -> str:
-    """The same for text that came from outside, such as a note."""
+    """As `printable`, for a name that is text already."""
     return printable(text.encode("utf-8", "surrogateescape"))
 
 
@@ -27,8 +33,6 @@ def _shown(char: str) -> str:
     code = ord(char)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8  # noqa: PLR2004
         return f"\\x{code - 0xDC00:02x}"
-    if char == "\\":
-        return "\\\\"
     if char == " " or (char.isprintable() and unicodedata.category(char) not in _HIDDEN_CATEGORIES):
         return char
     return char.encode("unicode_escape").decode("ascii")

@@ -5,46 +5,15 @@ window's title or reverse the direction of writing, so whatever is not plainly v
 an escape.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from holdfast import shown
 from holdfast.units import DAY, HOUR, KIB, MINUTE
 
-# C0, DEL, C1, soft hyphen, zero-width and bidirectional marks, line and paragraph separators,
-# interlinear and tag characters, byte-order mark, the surrogates that stand for invalid UTF-8, and
-# the format characters of single scripts
-_HARMFUL: Final = re.compile(
-    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
-    "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff"
-    "\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd\U00013430-\U0001343f"
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a]"
-)
-_SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-_INVALID_BYTE_FIRST: Final = 0xDC80
-_INVALID_BYTE_LAST: Final = 0xDCFF
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _THREE_DIGITS: Final = 100
-
-
-def harmless(name: str | bytes) -> str:
-    r"""`name` with everything that could drive a terminal as `\n`, `\x1b`, `\u202e`."""
-    text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
-    if text.isascii() and text.isprintable():
-        return text
-    return _HARMFUL.sub(_escape, text)
-
-
-def _escape(match: re.Match[str]) -> str:
-    character = match[0]
-    if character in _SHORT:
-        return _SHORT[character]
-    code = ord(character)
-    if _INVALID_BYTE_FIRST <= code <= _INVALID_BYTE_LAST:
-        return f"\\x{code & 0xFF:02x}"
-    if code <= 0xFF:  # noqa: PLR2004  # one byte
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"  # noqa: PLR2004
+harmless: Final = shown.harmless
 
 
 def size_text(size: float) -> str:

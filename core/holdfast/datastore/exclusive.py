@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from holdfast.datastore import digest_set
 from holdfast.datastore.digest_set import Digests, DigestSet
@@ -21,6 +22,9 @@ from holdfast.ids import SnapshotId
 
 if TYPE_CHECKING:
     from holdfast.datastore.store import Datastore
+
+
+Holders = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,24 @@ def freed_by_removing(
     """
     if not selection:
         return Freed({}, 0)
+    digests, holders = exclusive_digests(store, selection, observer=observer)
+    freed = dict.fromkeys(selection, 0)
+    count = 0
+    for digest, holder in zip(digest_set.digest_bytes(digests), holders.tolist(), strict=True):
+        size = stored_size(store.base, digest)
+        if size is not None:
+            freed[selection[holder]] += size
+            count += 1
+    return Freed(freed, count)
+
+
+def exclusive_digests(
+    store: "Datastore", selection: Sequence[SnapshotId], *, observer: Observer = NOBODY
+) -> tuple[Digests, Holders]:
+    """The digests that only `selection` refers to, sorted, and for each the last one that does.
+
+    The last one is given as its position in the selection (arguments and errors as above).
+    """
     order = {snapshot: number for number, snapshot in enumerate(selection)}
     chosen: list[tuple[int, str]] = []
     others: list[str] = []
@@ -74,22 +96,12 @@ def freed_by_removing(
             at, found = digest_set.positions(digests, _column(store.base, path))
             exclusive[at[found]] = False
         observer.advance(items=1)
-    freed = dict.fromkeys(selection, 0)
-    holder_list = holders[exclusive].tolist()
-    count = 0
-    for digest, holder in zip(
-        digest_set.digest_bytes(digests[exclusive]), holder_list, strict=True
-    ):
-        size = stored_size(store.base, digest)
-        if size is not None:
-            freed[selection[holder]] += size
-            count += 1
-    return Freed(freed, count)
+    return digests[exclusive], holders[exclusive]
 
 
 def _last_holders(
     base: str, chosen: Iterable[tuple[int, str]], observer: Observer
-) -> tuple[Digests, "np.ndarray[tuple[int], np.dtype[np.int32]]"]:
+) -> tuple[Digests, Holders]:
     """The selection's digests, sorted, and the last number in the order that has each."""
     found = DigestSet()
     numbered = list(chosen)

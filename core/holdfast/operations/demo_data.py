@@ -7,11 +7,12 @@ import subprocess
 import sysconfig
 from typing import Final
 
+from holdfast.datastore import digest_set
+from holdfast.datastore.exclusive import exclusive_digests
 from holdfast.datastore.store import Access, Datastore
 from holdfast.errors import NotFound
 from holdfast.host import files
 from holdfast.ids import SnapshotId
-from holdfast.operations.forget import chunks_only_in
 from holdfast.operations.progress import Progress
 from holdfast.units import KIB, MIB
 
@@ -95,7 +96,8 @@ def make_image(path: str, *, seed: int) -> str:
 def damage_one_chunk(base: str, snapshot: SnapshotId, progress: Progress) -> bytes:
     """Flip one bit of a chunk that only `snapshot` needs; its digest (NotFound if there is none)."""
     store = Datastore.open(base, Access.READ_WRITE)
-    candidates = chunks_only_in(store, [snapshot], progress)
+    digests, _holders = exclusive_digests(store, [snapshot], observer=progress)
+    candidates = list(digest_set.digest_bytes(digests))
     paths = {digest: f"{base}/.chunks/{digest.hex()[:4]}/{digest.hex()}" for digest in candidates}
     there = [digest for digest in sorted(candidates) if os.path.exists(paths[digest])]
     if not there:

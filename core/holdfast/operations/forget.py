@@ -1,13 +1,13 @@
 """Forget snapshots, or say what that would free."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from holdfast.datastore.exclusive import Freed, freed_by_removing
 from holdfast.datastore.store import Datastore
-from holdfast.errors import HoldfastError, Protected
-from holdfast.ids import Namespace, SnapshotId
+from holdfast.errors import DamagedData, Protected
+from holdfast.ids import SnapshotId
 from holdfast.operations.pg_guard import refuse_to_forget
 from holdfast.operations.progress import Progress
 
@@ -34,7 +34,8 @@ class ForgetOutcome:
 
     Attributes:
         own_bytes: the snapshots' own files, free at once.
-        chunk_bytes: chunks on the disk that only these snapshots name; free after gc.
+        chunk_bytes: chunks on the disk that only these snapshots name; free after gc. 0, with a
+            warning, when a damaged index lets nobody say.
         chunk_count: how many those are.
     """
 
@@ -68,12 +69,12 @@ def forget(request: ForgetRequest, progress: Progress) -> ForgetOutcome:
         refuse_to_forget(store, snapshot)
     progress.phase("count")
     own_bytes = sum(file.size for one in snapshots for file in store.files(one))
-    chunks = chunks_only_in(store, snapshots, progress)
+    freed = _freed(store, snapshots, progress)
     outcome = ForgetOutcome(
         snapshots=snapshots,
         own_bytes=own_bytes,
-        chunk_bytes=sum(_stored_bytes(store, digest) for digest in chunks),
-        chunk_count=len(chunks),
+        chunk_bytes=freed.total_bytes,
+        chunk_count=freed.chunks,
     )
     if request.mode is ForgetMode.FORGET:
         remove(store, snapshots, progress)
@@ -90,44 +91,9 @@ def remove(store: Datastore, snapshots: Sequence[SnapshotId], progress: Progress
         progress.advance(items=1)
 
 
-def chunks_only_in(
-    store: Datastore, snapshots: Sequence[SnapshotId], progress: Progress
-) -> set[bytes]:
-    """Digests no other snapshot of the store names; an unreadable index counts as naming none."""
-    wanted: set[bytes] = set().union(*(_digests(store, snapshot) for snapshot in snapshots))
-    chosen = set(snapshots)
-    others = [
-        other
-        for ns in store.namespaces(Namespace())
-        for group in store.groups(ns)
-        for other in store.snapshots(group)
-        if other not in chosen
-    ]
-    progress.total(items=len(others))
-    for other in others:
-        if not wanted:
-            break
-        wanted -= _digests(store, other)
-        progress.advance(items=1)
-    return wanted
-
-
-def _digests(store: Datastore, snapshot: SnapshotId) -> set[bytes]:
-    found: set[bytes] = set()
+def _freed(store: Datastore, snapshots: Sequence[SnapshotId], progress: Progress) -> Freed:
     try:
-        for file in store.files(snapshot):
-            if file.name.endswith((".didx", ".fidx")):
-                found.update(store.open_index_file(snapshot, file.name).digests())
-    except (
-        HoldfastError
-    ):  # vanished or damaged meanwhile: gc looks again before it removes anything
-        return found
-    return found
-
-
-def _stored_bytes(store: Datastore, digest: bytes) -> int:
-    name = digest.hex()
-    try:
-        return os.stat(f"{store.base}/.chunks/{name[:4]}/{name}").st_size
-    except OSError:
-        return 0
+        return freed_by_removing(store, snapshots, observer=progress)
+    except DamagedData as error:  # forgetting it may be the very cure
+        progress.warn(f"what gc could free cannot be told: {error.message}")
+        return Freed({}, 0)

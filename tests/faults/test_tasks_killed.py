@@ -77,7 +77,7 @@ class Place:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=200,
         )
         if at:
             return done.returncode
@@ -130,7 +130,7 @@ def test_a_killed_backup_job_is_owed_and_taken_up_by_the_scheduler(quick_path: P
             "KILL_BELOW": str(place.store),
         },
         check=False,
-        timeout=60,
+        timeout=200,
     ).returncode
     assert code == -signal.SIGKILL
     assert place.program.run("--json", "job", "show", "nightly").document["owed"] is True
@@ -138,7 +138,7 @@ def test_a_killed_backup_job_is_owed_and_taken_up_by_the_scheduler(quick_path: P
     started = place.program.run("--json", "scheduler", "--once").document
 
     assert started == {"started": ["nightly"]}
-    place.program.run("job", "wait", "nightly", "60")
+    place.program.run("job", "wait", "nightly", "200")
     job = place.program.run("--json", "job", "show", "nightly").document
     assert (job["owed"], job["last"]["state"]) == (False, "ok")
     assert job["last"]["verified"] is not None

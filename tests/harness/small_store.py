@@ -101,6 +101,17 @@ class SmallStore:
         """Everything in the chunk directories, set-aside and temporary files too."""
         return sorted((self.base / ".chunks").glob("*/*"))
 
+    def written(self) -> dict[Path, tuple[int, ...]]:
+        """Everything in the store with what changes when it is written to.
+
+        Not the access time: looking at a directory here may change that.
+        """
+        found = {path: path.lstat() for path in self.base.rglob("*")}
+        return {
+            path: (info.st_ino, info.st_mode, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+            for path, info in found.items()
+        }
+
     def digests(self) -> set[bytes]:
         """The chunks that are there."""
         return {bytes.fromhex(path.name) for path in self.chunk_files() if len(path.name) == 64}

@@ -40,6 +40,7 @@ def _write(store: Datastore, snapshot: SnapshotId, chunks: list[bytes], *, faile
         digest = plain_digest(data)
         writer.append(end, digest)
         path = Path(store.base, ".chunks", digest.hex()[:4], digest.hex())
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"".join(blob.encode(data)))
     summary = writer.close()
     raw = b"".join(blob.encode(b"/dev/sda1 / ext4\n"))

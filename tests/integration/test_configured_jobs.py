@@ -64,7 +64,7 @@ template = '{{"who": "$job", "what": "$state"}}'
             (source / "a.txt").write_text(f"version {number}")
             program.run("job", "run", "files")
         assert program.run("--json", "scheduler", "--once").document == {"started": ["clean"]}
-        program.run("job", "wait", "clean", "60")
+        program.run("job", "wait", "clean", "200")
 
         told = [json.loads(body) for _path, _headers, body in server.requests]
 

@@ -112,8 +112,8 @@ def test_prelude_holds_the_lines_as_recorded() -> None:
 )
 def test_hostile_patterns_end_soon(glob: bytes, path: bytes) -> None:
     pattern = Pattern.parse(glob)
-    began = time.monotonic()
+    began = time.process_time()
 
     assert not pattern.matches(path, is_dir=False)
 
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2

@@ -214,13 +214,13 @@ def test_a_store_open_for_reading_is_checked_and_left_as_it_is(small: SmallStore
     snapshot = small.snapshot("host/a/2026-01-01T00:00:00Z", {"x.pxar.didx": [A, C]})
     digest = small.put(A)
     small.flip(digest)
-    before = {path: path.stat() for path in small.base.rglob("*")}
+    before = small.written()
 
     outcome = check(small, snapshot, store=small.read_only())
 
     assert fates(outcome) == [FAILED]
     assert not outcome.is_marked
-    assert {path: path.stat() for path in small.base.rglob("*")} == before
+    assert small.written() == before
 
 
 def test_encrypted_chunks_are_checked_as_far_as_the_key_allows(small: SmallStore) -> None:

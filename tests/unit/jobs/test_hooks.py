@@ -56,9 +56,9 @@ def test_a_hook_that_takes_too_long_is_ended_with_all_its_children(tmp_path: Pat
     began = time.monotonic()
 
     with pytest.raises(TemporaryFailure, match="longer than"):
-        call([program], timeout_s=0.5)
+        call([program], timeout_s=1)
 
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 30
     assert has_ended(int((tmp_path / "pid").read_text()))
 
 
@@ -67,6 +67,6 @@ def test_children_that_ignore_the_request_are_ended_too(tmp_path: Path) -> None:
     program = script(tmp_path / "h", f"{stubborn}; sleep 600")
 
     with pytest.raises(TemporaryFailure, match="longer than"):
-        call([program], timeout_s=0.5)
+        call([program], timeout_s=1)
 
     assert has_ended(int((tmp_path / "pid").read_text()))

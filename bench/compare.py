@@ -30,11 +30,12 @@ if __package__ in (None, ""):  # run as a file
 
 from bench import corpora, floor, tools
 from bench.measure import Figure, Run
+from bench.page import RESULTS, put
 
 MIB: Final = 1 << 20
 STEPS: Final = ("first backup", "second backup", "restore", "verify", "gc")
 CORPORA: Final = ("small", "mixed", "image")
-RESULTS: Final = Path(__file__).with_name("RESULTS.md")
+HEADING: Final = "Files and images, next to restic and borg"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,7 @@ def main(words: list[str] | None = None) -> int:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     command = " ".join(["python -m bench.compare", *(sys.argv[1:] if words is None else words)])
-    args.results.write_text(as_markdown(report, command), encoding="utf-8")
+    put(args.results, HEADING, as_markdown(report, command))
     if args.json:
         args.json.write_text(json.dumps(dataclasses.asdict(report), indent=1), encoding="utf-8")
     print(as_markdown(report, command))
@@ -199,7 +200,7 @@ def machine_facts(chosen: list[tools.Tool], scale: str) -> dict[str, str]:
 
 def as_markdown(report: Report, command: str) -> str:
     """The table people read: medians, spread, memory, and how many times as long the peers take."""
-    lines = ["# Measured", "", f"`{command}`", ""]
+    lines = [f"`{command}`", ""]
     lines += [f"- {name}: {value}" for name, value in report.facts.items()]
     lines += [
         "- small: many small files; mixed: large files; image: a disk image, 30 % holes;",

@@ -118,9 +118,8 @@ def _a_day_passes(path: Path, rng: random.Random, day: int) -> None:
             file.write(f"# day {day}: {rng.random()}\n".encode() * 40)
 
 
-def make(home: Path, *, days: int = 9) -> Scene:
-    """Make it below `home`, which must not exist (some 40 runs of the program)."""
-    home.mkdir(parents=True)
+def opened(home: Path) -> Scene:
+    """The scene that is below `home`."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("HOLDFAST_")}
     environment = {
         **clean,
@@ -128,7 +127,13 @@ def make(home: Path, *, days: int = 9) -> Scene:
         "HOLDFAST_CONFIG": str(home / "config.toml"),
         "HOLDFAST_STATE_DIR": str(home / "state"),
     }
-    scene = Scene(home, environment)
+    return Scene(home, environment)
+
+
+def make(home: Path, *, days: int = 9) -> Scene:
+    """Make it below `home`, which must not exist (some 40 runs of the program)."""
+    home.mkdir(parents=True)
+    scene = opened(home)
     (home / "config.toml").write_text(CONFIG.format(home=home))
     for name in ("main", "offsite"):
         (home / name / ".chunks").mkdir(parents=True, mode=0o750)

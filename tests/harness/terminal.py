@@ -99,7 +99,7 @@ class Terminal:
                 break
         return len(self.sent) - before
 
-    def read_until(self, text: str, *, seconds: float = 30.0) -> float:
+    def read_until(self, text: str, *, seconds: float = 90.0) -> float:
         """Take what comes until the screen shows `text`; seconds it took."""
         began = time.monotonic()
         while time.monotonic() - began < seconds:
@@ -108,7 +108,7 @@ class Terminal:
             self._take(0.05)
         raise AssertionError(f"{text!r} did not appear in\n{self.screen()}")
 
-    def read_until_bytes(self, text: bytes, *, seconds: float = 30.0) -> float:
+    def read_until_bytes(self, text: bytes, *, seconds: float = 90.0) -> float:
         """The same without drawing a screen: for measuring."""
         began = time.monotonic()
         while time.monotonic() - began < seconds:
@@ -138,7 +138,7 @@ class Terminal:
     def resize(self, width: int, height: int) -> None:
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
 
-    def wait(self, seconds: float = 20.0) -> int:
+    def wait(self, seconds: float = 60.0) -> int:
         """Read until the program ends; its exit code."""
         return self._drain_until_end(seconds)
 

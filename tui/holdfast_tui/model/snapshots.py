@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from holdfast.datastore.manifest import CryptMode, VerifyResult
 from holdfast.ids import GroupId, SnapshotId
-from holdfast.operations.snapshots import SnapshotSummary
 from holdfast.units import DAY
 from holdfast_tui.render.look import Mark
+
+if TYPE_CHECKING:  # loading operations takes time that the first screen does not have
+    from holdfast.operations.snapshots import SnapshotSummary
 
 OUTDATED_S: Final = 30 * DAY
 
@@ -17,7 +19,7 @@ OUTDATED_S: Final = 30 * DAY
 class SnapshotRow:
     """One snapshot with what a list says of it."""
 
-    summary: SnapshotSummary
+    summary: "SnapshotSummary"
 
     @property
     def snapshot(self) -> SnapshotId:

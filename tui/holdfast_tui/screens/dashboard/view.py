@@ -12,7 +12,6 @@ from textual.containers import Horizontal
 from textual.events import Resize
 
 from holdfast_tui import keymap
-from holdfast_tui.dialogs.picker import Choice, Picker
 from holdfast_tui.model.jobs import JobBoard
 from holdfast_tui.model.overview import Attention, attention, next_runs, quiet_since, strips
 from holdfast_tui.model.request import How, Request, Target
@@ -280,10 +279,10 @@ class DashboardView(View):
         width = pane.content_size.width
         if width < 20:  # noqa: PLR2004  # no room for a strip
             return
-        days = max(7, min(30, width - 28))
+        days = max(7, min(30, width - 30))
         lines: list[Line] = []
         for strip in strips(self.hold.board, days=days, today=datetime.now().date()):  # noqa: DTZ005
-            parts: list[Part] = [(f" {fit(clean(strip.kind), 8)} ", "text")]
+            parts: list[Part] = [(f" {fit(clean(strip.kind), 10)} ", "text")]
             for mark in strip.days:
                 shown = self.look.dot if mark is None else self.look.mark(mark)
                 shown = "." if shown == "|" else shown
@@ -417,6 +416,8 @@ class DashboardView(View):
         self.hold.background(self._backup, group="backup", exclusive=True)
 
     async def _backup(self) -> None:
+        from holdfast_tui.dialogs.picker import Choice, Picker
+
         jobs = [job for job in self.hold.job_board.jobs if job.settings.kind.value == "backup"]
         choices = [Choice(f"job {job.name}", job.name, "", job.target) for job in jobs]
         choices.append(Choice("paths", "directories ...", "", "back up paths you name now"))
@@ -439,7 +440,7 @@ class DashboardView(View):
             )
 
     def _ask_paths(self) -> None:
-        self.hold.ask_line("back up (paths, or name.pxar:DIR)", self._back_up_paths)
+        self.hold.ask_line("back up (paths, options)", self._back_up_paths)
 
     def _back_up_paths(self, text: str) -> None:
         try:

@@ -4,13 +4,12 @@ an incremental one proportional to what is dirty, and how long do guests wait du
     python -m bench.block_copy [--size-mib 1024] [--runs 3] [--work DIR]
 
 The image is half random data, a quarter text-like, a quarter hole, served by qemu-nbd. The guest of the
-last question writes 4 KiB at random to an image of our own server, while it is backed up to a target
-that takes 100 ms for each chunk; once with a fleecing image and once without. Prints JSON.
+last question (bench.guest_writer) writes to an image of our own server, while it is backed up to a target
+that takes 100 ms for each chunk; once with a scratch image and once without. Prints tables.
 """
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import shutil
@@ -19,19 +18,22 @@ import subprocess
 import tempfile
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bench.guest_writer import SIZE, WRITES, Latency, guest_latency
 from holdfast.block.bit_set import BitSet
-from holdfast.block.chunk_plan import ImageFacts
+from holdfast.block.chunk_plan import ImageFacts, plan_chunks
 from holdfast.block.dirty_bitmap import DirtyBitmap
 from holdfast.block.fleecing import FleecingRecord, create
 from holdfast.block.job_policy import BitmapMode
 from holdfast.block.live_backup import LiveBackup, LiveOptions
+from holdfast.block.nbd_export import Export
 from holdfast.block.nbd_pull import NbdSource, pull_image
+from holdfast.block.nbd_server import NbdServer
 from holdfast.block.nbd_uri import NbdAddress
 from holdfast.block.node import Access, Buffer, FileNode
 from holdfast.block.partial_image import PartialImage
@@ -43,7 +45,8 @@ from holdfast.ids import GroupId
 
 _MIB: Final = 1 << 20
 _SLOW_S: Final = 0.1
-_GUEST_WRITES: Final = 100
+_TIB: Final = 1 << 40
+_WRITES_SLOW: Final = 100  # of those that wait for the target
 
 
 class _Counter:
@@ -127,38 +130,25 @@ def incremental(store: Datastore, address: NbdAddress, chunks: int) -> tuple[flo
     return time.perf_counter() - start, outcome.read_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """How long guests waited, in milliseconds."""
-
-    p50_ms: float
-    p99_ms: float
-
-    @classmethod
-    def of(cls, seconds: Sequence[float]) -> "Latency":
-        ordered = sorted(seconds)
-        rank = min(len(ordered) - 1, int(len(ordered) * 0.99))
-        return cls(round(statistics.median(ordered) * 1000, 3), round(ordered[rank] * 1000, 3))
-
-
-async def guest_latency(store: Datastore, work: Path, *, fleecing: bool) -> Latency:
-    """Write latency during a backup to a slow target; every write hits another chunk."""
-    size = (_GUEST_WRITES + 60) * CHUNK_BYTES
+async def live_latency(store: Datastore, work: Path, *, fleecing: bool) -> Latency:
+    """How long a guest of our own server waits during a backup to a slow target."""
     path = work / "guest.raw"
     path.write_bytes(b"")
-    os.truncate(path, size)
+    os.truncate(path, SIZE)
     node = FileNode.open(str(path), Access.READ_WRITE)
-    for number in range(_GUEST_WRITES + 60):  # one block of data in each chunk
+    for number in range(SIZE // CHUNK_BYTES):  # one block of data in each chunk
         await node.write(number * CHUNK_BYTES, os.urandom(65536))
-    bitmap = DirtyBitmap(name="b", size_bytes=size)
+    bitmap = DirtyBitmap(name="b", size_bytes=SIZE)
     image = TrackedImage(node, {"b": bitmap})
+    server, socket = NbdServer({"d": Export.of("d", image)}), str(work / "guest.sock")
+    await server.start_unix(socket)
     record = FleecingRecord(str(work / "record"))
-    scratch = create(str(work / "scratch"), size, record, budget_bytes=0) if fleecing else None
+    scratch = create(str(work / "scratch"), SIZE, record, budget_bytes=0) if fleecing else None
     with BackupSession.start(store, GroupId.parse("vm/guest"), _TIMES.next()) as session:
-        facts = ImageFacts(size_bytes=size, chunk_bytes=CHUNK_BYTES)
+        facts = ImageFacts(size_bytes=SIZE, chunk_bytes=CHUNK_BYTES)
         backup = LiveBackup(
             image,
-            session.image("d.img.fidx", size),
+            session.image("d.img.fidx", SIZE),
             PartialImage.empty(facts, base="", owner=""),
             options=LiveOptions(fleecing=scratch, workers=1),
             bitmap=bitmap,
@@ -176,20 +166,40 @@ async def guest_latency(store: Datastore, work: Path, *, fleecing: bool) -> Late
         started = asyncio.Event()
         run = asyncio.ensure_future(backup.run(started.set))
         await started.wait()
-        waits = []
-        for number in range(_GUEST_WRITES):
-            at = (_GUEST_WRITES + 59 - number) * CHUNK_BYTES + 8192
-            begin = time.perf_counter()
-            await image.write(at, b"g" * 4096)
-            waits.append(time.perf_counter() - begin)
+        address = NbdAddress(export="d", socket_path=socket)
+        found = await guest_latency(address, WRITES if fleecing else _WRITES_SLOW)
         run.cancel()
         await asyncio.gather(run, return_exceptions=True)
         backup.fail()
+    await server.stop()
     if scratch is not None:
         await scratch.close()
         record.clean()
     node.close()
-    return Latency.of(waits)
+    path.unlink()
+    return found
+
+
+def planning() -> tuple[float, float]:
+    """Seconds and MiB that planning an incremental backup of 1 TiB takes."""
+    rng, bitmap = random.Random(9), DirtyBitmap(name="b", size_bytes=_TIB)
+    for _write in range(200_000):
+        bitmap.record(rng.randrange(_TIB - _MIB), rng.randrange(1, _MIB))
+    zero = [(at, 64 * _MIB) for at in range(0, _TIB, 256 * _MIB)]
+
+    def plan() -> None:
+        refresh = bitmap.in_clusters(CHUNK_BYTES)
+        plan_chunks(refresh, size_bytes=_TIB, chunk_bytes=CHUNK_BYTES, zero=zero)
+        sum(1 for _range in bitmap.dirty_ranges())
+
+    start = time.perf_counter()
+    plan()
+    took = time.perf_counter() - start
+    tracemalloc.start()
+    plan()
+    _now, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return took, peak / _MIB
 
 
 def main() -> None:
@@ -201,47 +211,51 @@ def main() -> None:
     options = parser.parse_args()
     work = Path(tempfile.mkdtemp(dir=options.work))
     try:
-        print(json.dumps(measure(work, options.size_mib, options.runs), indent=1))
+        store = Datastore.create(str(work / "store"))
+        for line in (*copies(work, store, options.size_mib, options.runs), *others(work, store)):
+            print(line, flush=True)
     finally:
         shutil.rmtree(work)
 
 
-def measure(work: Path, size_mib: int, runs: int) -> dict[str, object]:
-    """All figures; times are the median of `runs`, interleaved."""
+def copies(work: Path, store: Datastore, size_mib: int, runs: int) -> Iterator[str]:
+    """Lines about copying; times are the median of `runs`, taken in turns."""
     image, target = work / "image", work / "copy"
     make_image(image, size_mib)
-    store = Datastore.create(str(work / "store"))
-    ours: list[float] = []
-    nbdcopy: list[float] = []
-    convert: list[float] = []
+    times: dict[str, list[float]] = {"holdfast": [], "qemu-img convert": [], "nbdcopy": []}
     with serving(image, work) as address:
         uri = f"nbd+unix:///d?socket={address.socket_path}"
         for number in range(runs):
             for chunk in (work / "store" / ".chunks").glob("*/*"):
                 chunk.unlink()
-            ours.append(timed_backup(store, f"vm/full{number}", address))
-            nbdcopy.append(timed_program(["nbdcopy", uri, str(target)], target))
+            times["holdfast"].append(timed_backup(store, f"vm/full{number}", address))
+            times["nbdcopy"].append(timed_program(["nbdcopy", uri, str(target)], target))
             command = ["qemu-img", "convert", "-f", "raw", "-O", "raw", uri, str(target)]
-            convert.append(timed_program(command, target))
+            times["qemu-img convert"].append(timed_program(command, target))
         timed_backup(store, "vm/inc", address)
         steps = {n: incremental(store, address, n) for n in (0, 8, 32, 128) if n <= size_mib // 4}
-    return {
-        "full_s": round(statistics.median(ours), 3),
-        "nbdcopy_s": round(statistics.median(nbdcopy), 3),
-        "qemu_img_convert_s": round(statistics.median(convert), 3),
-        "ratio_to_nbdcopy": round(statistics.median(ours) / statistics.median(nbdcopy), 2),
-        "ratio_to_convert": round(statistics.median(ours) / statistics.median(convert), 2),
-        "incremental": {
-            f"{chunks * CHUNK_BYTES // _MIB} MiB dirty": {"s": round(took, 3), "read_bytes": read}
-            for chunks, (took, read) in steps.items()
-        },
-        "guest_with_fleecing": _shown(asyncio.run(guest_latency(store, work, fleecing=True))),
-        "guest_without": _shown(asyncio.run(guest_latency(store, work, fleecing=False))),
-    }
+    ours = statistics.median(times["holdfast"])
+    yield f"| {size_mib} MiB over NBD | median s | spread s | holdfast / it |"
+    yield "|---|--:|--:|--:|"
+    for name, taken in times.items():
+        median, spread = statistics.median(taken), max(taken) - min(taken)
+        yield f"| full: {name} | {median:.2f} | {spread:.2f} | {ours / median:.2f} |"
+    for chunks, (took, read) in steps.items():
+        dirty = chunks * CHUNK_BYTES // _MIB
+        yield f"| incremental, {dirty} MiB dirty, {read // _MIB} MiB read | {took:.2f} | | |"
+    yield ""
 
 
-def _shown(latency: Latency) -> dict[str, float]:
-    return {"p50_ms": latency.p50_ms, "p99_ms": latency.p99_ms}
+def others(work: Path, store: Datastore) -> Iterator[str]:
+    """Lines about guests and plans."""
+    yield "| guest's write of 4 KiB | p50 ms | p99 ms |"
+    yield "|---|--:|--:|"
+    for name, fleecing in (("with a scratch image", True), ("straight to the target", False)):
+        found = asyncio.run(live_latency(store, work, fleecing=fleecing))
+        yield f"| holdfast, {name} | {found.p50_ms} | {found.p99_ms} |"
+    took, peak = planning()
+    yield ""
+    yield f"Planning an incremental backup of 1 TiB: {took:.2f} s, {peak:.0f} MiB."
 
 
 if __name__ == "__main__":

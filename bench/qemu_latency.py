@@ -2,33 +2,28 @@
 
     python -m bench.qemu_latency [--work DIR]
 
-The same question as the last one of bench.block_copy, asked to qemu-storage-daemon: a job with its own
-filter straight to a target that takes 100 ms for each write, and one that reads from a copy-before-write
-filter with a scratch file. One worker, 4 KiB writes that each hit a chunk not yet copied. Prints JSON.
+The last question of bench.block_copy, asked to qemu-storage-daemon: a job with its own filter straight to
+a target that takes 100 ms for each write, and one that reads from a copy-before-write filter with a scratch
+file. One worker; bench.guest_writer is the guest. Prints a table.
 """
 
 import argparse
 import asyncio
-import json
 import os
 import shutil
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from bench.block_copy import Latency
-from holdfast.block.nbd_client import NbdClient
+from bench.guest_writer import CHUNK, SIZE, WRITES, Latency, guest_latency
 from holdfast.block.nbd_uri import NbdAddress
 from holdfast.block.qmp import Qmp
 
-_CHUNK: Final = 4 << 20
-_WRITES: Final = 100
-_SIZE: Final = (_WRITES + 60) * _CHUNK
+_WRITES_SLOW: Final = 100  # of those that wait for the target
 
 
 @contextmanager
@@ -79,41 +74,30 @@ async def _start_job(work: Path, source: str) -> Qmp:
     return qmp
 
 
-def _guest(work: Path) -> list[float]:
-    waits = []
-    address = NbdAddress(export="d", socket_path=str(work / "guest.sock"))
-    with NbdClient.connect(address) as client:
-        for number in range(_WRITES):
-            at = (_WRITES + 59 - number) * _CHUNK + 8192
-            begin = time.perf_counter()
-            client.write(at, b"g" * 4096)
-            waits.append(time.perf_counter() - begin)
-    return waits
-
-
 async def latency(work: Path, *, fleecing: bool) -> Latency:
     """Waits of a guest's writes while a job of QEMU runs."""
     for name in ("disk", "scratch"):
         path = work / name
         path.unlink(missing_ok=True)
         path.touch()
-        os.truncate(path, _SIZE)
+        os.truncate(path, SIZE)
     with (work / "disk").open("r+b") as disk:
-        for number in range(_SIZE // _CHUNK):
-            disk.seek(number * _CHUNK)
+        for number in range(SIZE // CHUNK):
+            disk.seek(number * CHUNK)
             disk.write(os.urandom(65536))
-    slow = ["nbdkit", "-f", "-U", f"{work}/slow.sock", "--filter=delay", "memory", str(_SIZE)]
+    slow = ["nbdkit", "-f", "-U", f"{work}/slow.sock", "--filter=delay", "memory", str(SIZE)]
     with (
         _running([*slow, "wdelay=100ms"], work / "slow.sock"),
         _running(_daemon(work, fleecing=fleecing), work / "qmp.sock"),
     ):
         qmp = await _start_job(work, "past" if fleecing else "disk")
-        waits = await asyncio.to_thread(_guest, work)
+        address = NbdAddress(export="d", socket_path=str(work / "guest.sock"))
+        found = await guest_latency(address, WRITES if fleecing else _WRITES_SLOW)
         await qmp.run("job-cancel", {"id": "bench"})
         await qmp.close()
     for name in ("slow.sock", "qmp.sock", "guest.sock"):
         (work / name).unlink(missing_ok=True)
-    return Latency.of(waits)
+    return found
 
 
 def main() -> None:
@@ -122,13 +106,14 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=None)
     work = Path(tempfile.mkdtemp(dir=parser.parse_args().work))
     try:
-        found = {}
-        for name, fleecing in (("with_fleecing", True), ("without", False)):
-            result = asyncio.run(latency(work, fleecing=fleecing))
-            found[name] = {"p50_ms": result.p50_ms, "p99_ms": result.p99_ms}
-        print(json.dumps(found, indent=1))
+        rows = []
+        for name, fleecing in (("with a scratch image", True), ("straight to the target", False)):
+            found = asyncio.run(latency(work, fleecing=fleecing))
+            rows.append(f"| QEMU, {name} | {found.p50_ms} | {found.p99_ms} |")
     finally:
         shutil.rmtree(work)
+    print("| guest's write of 4 KiB | p50 ms | p99 ms |\n|---|--:|--:|")
+    print("\n".join(rows))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ from typing import Any, Self
 class Machine:
     """qemu-system-x86_64, emulated, paused before its firmware runs."""
 
-    def __init__(self, directory: Path, disks: Sequence[Path], *extra: str) -> None:
+    def __init__(
+        self, directory: Path, disks: Sequence[Path], *extra: str, first_slot: int = 0
+    ) -> None:
         self.directory = directory
         self.qmp = str(directory / "qmp.sock")
         self._own = str(directory / "own.sock")
@@ -27,6 +29,8 @@ class Machine:
             node = f"driver={kind},node-name=disk{number},discard=unmap,file.driver=file"
             command += ["-blockdev", f"{node},file.filename={disk},file.discard=unmap"]
             device = f"virtio-blk-pci,drive=disk{number},id=vd{number}"
+            if first_slot:
+                device += f",addr={first_slot + number}"
             command += ["-device", device]
         self.process = subprocess.Popen(
             [*command, *extra], stdout=subprocess.PIPE, stderr=subprocess.STDOUT

@@ -27,9 +27,13 @@ from holdfast.block.partial_image import PartialImage
 from holdfast.block.tracked_image import TrackedImage
 from holdfast.datastore.image_writer import ImageWriter
 from holdfast.errors import BadRequest, HoldfastError, TemporaryFailure
+from holdfast.units import MIB
 
 CBW_TIMEOUT_S: Final = 45.0
 WORKERS: Final = 4
+READ_BYTES_MIN: Final = 1 * MIB
+READ_BYTES_MAX: Final = 4 * MIB
+_QUICK_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,7 @@ class LiveOptions:
         cbw_timeout_s: how long a guest waits for that at most; 0 for ever.
         min_cluster_bytes: smallest unit of saving old data.
         workers: chunks read at the same time.
+        max_chunk_bytes: most that is read at a time, 0 for a whole chunk of the store.
     """
 
     fleecing: FleecingImage | None = None
@@ -49,10 +54,41 @@ class LiveOptions:
     cbw_timeout_s: float = CBW_TIMEOUT_S
     min_cluster_bytes: int = 0
     workers: int = WORKERS
+    max_chunk_bytes: int = 0
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise BadRequest("max-workers must be at least 1")
+        cluster = cluster_size(minimum_bytes=self.min_cluster_bytes)
+        if self.max_chunk_bytes and self.max_chunk_bytes < cluster:
+            raise BadRequest(
+                f"max-chunk ({self.max_chunk_bytes}) is less than the cluster size ({cluster})"
+            )
+
+
+class ReadSize:
+    """How much is read at a time: a guest's write may have to wait for it.
+
+    Begins with 1 MiB; doubles while a read takes less than half of 50 ms, halves when it takes more
+    than all of them.
+
+    Attributes:
+        size_bytes: for the next read, a multiple of `unit_bytes`.
+    """
+
+    def __init__(self, largest_bytes: int, unit_bytes: int) -> None:
+        self._unit = unit_bytes
+        self._largest = max(unit_bytes, largest_bytes // unit_bytes * unit_bytes)
+        self.size_bytes = min(self._largest, max(unit_bytes, READ_BYTES_MIN))
+
+    def took(self, size_bytes: int, seconds: float) -> None:
+        """Learn from a read of `size_bytes`; a shorter one tells nothing."""
+        if size_bytes < self.size_bytes:
+            return
+        if seconds > _QUICK_S:
+            self.size_bytes = max(self._unit, self.size_bytes // 2 // self._unit * self._unit)
+        elif seconds < _QUICK_S / 2:
+            self.size_bytes = min(self._largest, self.size_bytes * 2)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -134,6 +170,8 @@ class LiveBackup:
         self._stored = BitSet(writer.chunk_count)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="image-writer")
         self._failure: HoldfastError | None = None
+        unit = cluster_size(minimum_bytes=options.min_cluster_bytes)
+        self._read_size = ReadSize(options.max_chunk_bytes or READ_BYTES_MAX, unit)
         writer.on_stored = self._on_stored
 
     def _on_stored(self, number: int, digest: bytes) -> None:
@@ -275,10 +313,20 @@ class LiveBackup:
         if all(extent.is_zero for extent in extents):
             await self.put_zero(number)
         else:
-            data = await self._filter.read(offset, length)
-            self.outcome.read_bytes += length
-            await self.put(number, data)
+            await self.put(number, await self._read(offset, length))
         await self._filter.discard(offset, length)
+
+    async def _read(self, offset: int, length: int) -> Buffer:
+        """A chunk of the past, in as many reads as guests can bear."""
+        pieces, end = list[Buffer](), offset + length
+        clock = asyncio.get_running_loop().time
+        while offset < end:
+            size, started = min(self._read_size.size_bytes, end - offset), clock()
+            pieces.append(await self._filter.read(offset, size))
+            self._read_size.took(size, clock() - started)
+            offset += size
+        self.outcome.read_bytes += length
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _keep_the_rest(self) -> None:
         held = self.partial.held()

@@ -22,6 +22,9 @@ Buffer = bytes | bytearray | memoryview
 
 _THREADS: Final = 8
 _DIRECT_BYTES_MAX: Final = 128 << 10
+_LOOK_BYTES_MAX: Final = 1 << 20
+_QUICK_S: Final = 0.005
+_WARY_S: Final = 1.0
 
 
 class Access(Enum):
@@ -87,13 +90,19 @@ def check_range(size_bytes: int, offset: int, length: int) -> None:
 
 
 class FileNode:
-    """A raw image: a regular file or a block device."""
+    """A raw image: a regular file or a block device.
+
+    Small requests mostly meet the page cache and take microseconds, while handing one to a thread
+    and back costs a hundred and, beside busy threads, milliseconds. They are carried out at once; when
+    one was slow all go to threads for a second.
+    """
 
     def __init__(self, fd: int, path: str, size_bytes: int) -> None:
         self.fd = fd
         self.path = path
         self._size = size_bytes
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="image")
+        self._wary_until = 0.0
 
     @classmethod
     def open(cls, path: str, access: Access) -> Self:
@@ -116,6 +125,17 @@ class FileNode:
 
     async def _run(self, work: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+
+    async def _at_once(self, work: Callable[..., T], *args: object) -> T:
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        if started < self._wary_until:
+            return await self._run(work, *args)
+        try:
+            return work(*args)
+        finally:
+            if clock() - started > _QUICK_S:
+                self._wary_until = clock() + _WARY_S
 
     async def read(self, offset: int, length: int) -> Buffer:
         check_range(self._size, offset, length)
@@ -144,7 +164,8 @@ class FileNode:
 
     async def write(self, offset: int, data: Buffer) -> None:
         check_range(self._size, offset, len(data))
-        await self._run(self._pwrite, offset, data)
+        quickly = self._at_once if len(data) <= _DIRECT_BYTES_MAX else self._run
+        await quickly(self._pwrite, offset, data)
 
     def _pwrite(self, offset: int, data: Buffer) -> None:
         files.pwrite_all(self.fd, data, offset, path=self.path)
@@ -162,6 +183,8 @@ class FileNode:
 
     async def extents(self, offset: int, length: int) -> Sequence[Extent]:
         check_range(self._size, offset, length)
+        if length <= _LOOK_BYTES_MAX:
+            return await self._at_once(self.extents_now, offset, length)
         return await self._run(self.extents_now, offset, length)
 
     def extents_now(self, offset: int, length: int) -> list[Extent]:

@@ -10,6 +10,7 @@ from holdfast.cli.console import Console
 from holdfast.cli.entry_text import listed_json, listed_line
 from holdfast.errors import EXIT_OK
 from holdfast.operations.browse import Listed, list_tree
+from holdfast.operations.image_files import image_files
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -21,7 +22,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="ARCHIVE",
         help="such as etc.pxar; without it the only one is meant, or the archives are listed",
     )
-    parser.add_argument("path", nargs="?", default="", metavar="PATH", help="inside the archive")
+    parser.add_argument(
+        "path", nargs="?", default="", metavar="PATH", help="inside the archive or image"
+    )
     parser.add_argument("-R", "--recursive", action="store_true", help="everything below, too")
 
 
@@ -37,7 +40,10 @@ def run(args: Namespace, console: Console) -> int:
             return EXIT_OK
         name = args.archive if args.archive is not None else trees[0].name
         path = os.fsencode(args.path)
-        listing = list_tree(opened.tree(name), path, recursive=args.recursive)
+        if opened.find(name).kind is ArchiveKind.IMAGE:
+            listing = image_files(opened, name).entries(path, recursive=args.recursive)
+        else:
+            listing = list_tree(opened.tree(name), path, recursive=args.recursive)
         if args.json:
             console.document([listed_json(listed) for listed in listing])
         else:

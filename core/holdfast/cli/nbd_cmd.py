@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 
 from holdfast.block.job_policy import BitmapMode
-from holdfast.block.live_backup import CBW_TIMEOUT_S
+from holdfast.block.live_backup import CBW_TIMEOUT_S, WORKERS
 from holdfast.cli import key_source, selection
 from holdfast.cli.console import Console
 from holdfast.config.workers import parse_size
@@ -49,6 +49,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     export.add_argument(
         "--cbw-timeout", type=float, default=CBW_TIMEOUT_S, metavar="SECONDS", help="default 45"
     )
+    export.add_argument(
+        "--max-workers", type=int, default=WORKERS, metavar="N", help="chunks read at a time"
+    )
+    export.add_argument("--max-chunk", default="", metavar="SIZE", help="most that is read at once")
     backup = verbs.add_parser("backup", help="back up an image that `nbd export` serves")
     backup.add_argument("socket", metavar="SOCKET", help="the one given to `nbd export`")
 
@@ -82,6 +86,8 @@ def _export(args: Namespace, console: Console) -> int:
         fleecing_bytes_max=parse_size(args.fleecing_limit) if args.fleecing_limit else 0,
         min_cluster_bytes=parse_size(args.min_cluster_size) if args.min_cluster_size else 0,
         cbw_timeout_s=args.cbw_timeout,
+        workers=args.max_workers,
+        max_chunk_bytes=parse_size(args.max_chunk) if args.max_chunk else 0,
     )
     serve_image(store, request, _ready(args, console))
     return EXIT_OK

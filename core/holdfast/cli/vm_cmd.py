@@ -3,6 +3,7 @@
 import os
 from argparse import ArgumentParser, Namespace
 
+from holdfast.archive.open import OpenSnapshot
 from holdfast.block.image_restore import Target, restore_image
 from holdfast.block.nbd_uri import NbdAddress, is_nbd_address
 from holdfast.block.vm_graph import CBW_TIMEOUT_S
@@ -16,6 +17,7 @@ from holdfast.datastore.reader import ChunkReader
 from holdfast.datastore.session import SessionSettings
 from holdfast.errors import EXIT_OK, ReadOnlyViolation
 from holdfast.operations import vm_backup, vm_machines
+from holdfast.operations.image_files import image_files, write_new_file
 from holdfast.operations.nbd_restore import restore_to_nbd
 
 
@@ -54,6 +56,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     restore.add_argument("snapshot", metavar="SNAPSHOT", help="vm/NAME or vm/NAME/TIME")
     restore.add_argument("disk", metavar="DISK", help="as `vm list` names it")
     restore.add_argument("target", metavar="TARGET", help="a file, a device or an NBD address")
+    restore.add_argument(
+        "--file",
+        default="",
+        metavar="PATH",
+        help="only this file of the disk, such as p1/etc/fstab",
+    )
     restore.add_argument(
         "--overwrite", action="store_true", help="the target exists and may be lost"
     )
@@ -175,7 +183,11 @@ def _restore(args: Namespace, console: Console) -> int:
     snapshot = selection.snapshot(store, args, args.snapshot)
     archive = vm_backup.archive_name(args.disk)
     key, progress = key_source.load_key(args), console.progress()
-    if is_nbd_address(args.target):
+    if args.file:
+        with OpenSnapshot(store, snapshot, key) as opened:
+            pieces = image_files(opened, archive).pieces(os.fsencode(args.file))
+            written, zero = write_new_file(args.target, pieces), 0
+    elif is_nbd_address(args.target):
         address = NbdAddress.parse(args.target)
         done = restore_to_nbd(store, snapshot, archive, address, key=key, progress=progress)
         written, zero = done.written_bytes, done.zero_bytes

@@ -25,7 +25,7 @@ from holdfast.block.chunk_plan import (
 from holdfast.block.dirty_bitmap import DirtyBitmap
 from holdfast.block.fleecing import FleecingImage, FleecingRecord, create, image_name
 from holdfast.block.job_policy import BitmapMode, JobOutcome
-from holdfast.block.live_backup import CBW_TIMEOUT_S, LiveBackup, LiveOptions
+from holdfast.block.live_backup import CBW_TIMEOUT_S, WORKERS, LiveBackup, LiveOptions
 from holdfast.block.nbd_export import Export
 from holdfast.block.nbd_server import NbdServer, make_way
 from holdfast.block.node import Access, FileNode
@@ -60,6 +60,8 @@ class ImageServerRequest:
         fleecing_dir: where scratch images go; empty to save old data straight into the store.
         fleecing_bytes_max: space a scratch image may take; 0 for any.
         cbw_timeout_s: how long a guest's write waits for its old data to be saved.
+        workers: chunks that a backup reads at the same time.
+        max_chunk_bytes: most that it reads at a time, 0 for a whole chunk.
     """
 
     image: str
@@ -71,10 +73,22 @@ class ImageServerRequest:
     fleecing_bytes_max: int = 0
     min_cluster_bytes: int = 0
     cbw_timeout_s: float = CBW_TIMEOUT_S
+    workers: int = WORKERS
+    max_chunk_bytes: int = 0
 
     @property
     def control_path(self) -> str:
         return f"{self.socket_path}.control"
+
+    def options(self, fleecing: FleecingImage | None) -> LiveOptions:
+        """How guests are treated (BadRequest)."""
+        return LiveOptions(
+            fleecing=fleecing,
+            cbw_timeout_s=self.cbw_timeout_s,
+            min_cluster_bytes=self.min_cluster_bytes,
+            workers=self.workers,
+            max_chunk_bytes=self.max_chunk_bytes,
+        )
 
 
 def bitmap_path(image: str) -> str:
@@ -237,12 +251,8 @@ class ImageServer:
             base = bitmap.base if reason is None else ""
             partial = PartialImage.empty(self._facts(), base=base, owner="")
         scratch = self._scratch()
-        options = LiveOptions(
-            fleecing=scratch,
-            cbw_timeout_s=self.request.cbw_timeout_s,
-            min_cluster_bytes=self.request.min_cluster_bytes,
-        )
         try:
+            options = self.request.options(scratch)
             writer = session.image(self._archive(), self.image.size_bytes)
             backup = LiveBackup(
                 self.image,
@@ -318,6 +328,7 @@ def serve_image(
     store: Datastore, request: ImageServerRequest, ready: Callable[[str], None]
 ) -> None:
     """Serve until SIGINT or SIGTERM (BadRequest, Busy, DamagedData, HoldfastError)."""
+    request.options(None)  # refused before a guest connects
 
     async def serve() -> None:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()

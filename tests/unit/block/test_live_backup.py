@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.harness.live import CHUNK, COUNT, SIZE, LiveBench, back_up_live, live_image
@@ -10,9 +11,9 @@ from tests.harness.upload_rig import UploadRig
 from holdfast.block.bit_set import BitSet
 from holdfast.block.chunk_plan import ImageFacts
 from holdfast.block.job_policy import BitmapMode, JobOutcome
-from holdfast.block.live_backup import LiveBackup
+from holdfast.block.live_backup import LiveBackup, LiveOptions, ReadSize
 from holdfast.block.partial_image import PartialImage
-from holdfast.errors import DamagedData, HoldfastError, NoSpace
+from holdfast.errors import BadRequest, DamagedData, HoldfastError, NoSpace
 from holdfast.units import KIB, MIB
 
 
@@ -135,3 +136,25 @@ def test_damaged_partial_images_are_not_believed(tmp_path: Path) -> None:
         with pytest.raises(DamagedData):
             PartialImage.load(str(path))
     assert PartialImage.load(str(tmp_path / "none")) is None
+
+
+def test_reads_grow_on_a_fast_disk_and_shrink_on_a_slow_one() -> None:
+    size = ReadSize(4 * MIB, 64 * KIB)
+    seen = [size.size_bytes]
+    for seconds in (0.001, 0.001, 0.001, 0.04, 1, 1, 1, 1, 1, 1, 1):
+        size.took(size.size_bytes, seconds)
+        seen.append(size.size_bytes)
+    assert seen[:5] == [MIB, 2 * MIB, 4 * MIB, 4 * MIB, 4 * MIB]
+    assert seen[5:] == [2 * MIB, MIB, 512 * KIB, 256 * KIB, 128 * KIB, 64 * KIB, 64 * KIB]
+    size.took(KIB, 0)
+    assert size.size_bytes == 64 * KIB
+    assert ReadSize(100 * KIB, 64 * KIB).size_bytes == 64 * KIB
+    assert ReadSize(64 * KIB, 4 * MIB).size_bytes == 4 * MIB
+
+
+@pytest.mark.parametrize(
+    "options", [{"workers": 0}, {"max_chunk_bytes": KIB}, {"min_cluster_bytes": 100_000}]
+)
+def test_options_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest):
+        LiveOptions(**options)

@@ -35,6 +35,7 @@ class Machine:
         self.process = subprocess.Popen(
             [*command, *extra], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
+        self._turn = threading.Lock()
         self._talk = self._connect()
         self.run("qmp_capabilities")
 
@@ -54,13 +55,14 @@ class Machine:
 
     def run(self, command: str, **arguments: object) -> Any:
         request = {"execute": command, "arguments": arguments}
-        self._talk.sendall(json.dumps(request).encode() + b"\n")
-        while True:
-            answer = json.loads(self._lines.readline())
-            if "return" in answer:
-                return answer["return"]
-            if "error" in answer:
-                raise AssertionError(answer["error"])
+        with self._turn:  # guests write from the threads of a backup
+            self._talk.sendall(json.dumps(request).encode() + b"\n")
+            while True:
+                answer = json.loads(self._lines.readline())
+                if "return" in answer:
+                    return answer["return"]
+                if "error" in answer:
+                    raise AssertionError(answer["error"])
 
     def guest(self, disk: int, line: str) -> None:
         """Do what the guest's driver would, such as `write -P 7 1M 64k`."""

@@ -16,6 +16,7 @@ from tests.harness.stores import empty_store
 
 from holdfast.block.nbd_client import NbdClient
 from holdfast.block.nbd_uri import NbdAddress
+from holdfast.block.partial_image import PartialImage
 from holdfast.datastore.chunk_store import ChunkStore
 from holdfast.datastore.reader import ChunkReader, StreamReader
 from holdfast.datastore.store import Datastore
@@ -47,6 +48,14 @@ class Place:
         self.fleecing.mkdir()
         self._start = [sys.executable, "-m", "holdfast", "--store", store.base, "--state-dir"]
         self._start += [str(directory / "state"), "--json"]
+
+    def said_before(self) -> str:
+        """What is told before a backup, in words for a person."""
+        SYSTEM_CLOCK.wait(1.1)
+        words = [word for word in self._start if word != "--json"]
+        command = [*words, "nbd", "backup", str(self.socket)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=ENV)
+        return done.stderr
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -111,6 +120,15 @@ def test_backups_of_a_served_image_read_what_guests_wrote(place: Place, fleecing
     assert list(place.fleecing.iterdir()) == []
 
 
+def test_why_everything_is_read_is_said_before_it_is(place: Place) -> None:
+    with place.exported("--max-workers", "2", "--max-chunk", "128k"):
+        first, second = place.said_before(), place.said_before()
+    cost, read = first.splitlines()
+    assert cost == f"{SIZE} of {SIZE} bytes are read: there is no previous snapshot of this disk"
+    assert read.startswith(f"read {SIZE} of {SIZE} bytes")
+    assert second.splitlines() == [f"read 0 of {SIZE} bytes"]
+
+
 def test_a_killed_server_means_a_full_read_and_says_so(place: Place) -> None:
     with place.exported(ends="kill") as guest:
         place.back_up()
@@ -172,8 +190,13 @@ def test_a_store_that_fails_is_retried_from_what_it_took(place: Place) -> None:
             path.unlink()
             path.with_suffix(".aside").rename(path)
         assert failed.returncode != 0
+        partial = PartialImage.load(f"{place.image}.partial")
+        assert partial is not None
+        stored = set(partial.held().numbers().tolist())
         guest.write(9 * CHUNK, b"later")
         retry = place.back_up()
         assert place.content(retry) == place.image.read_bytes()
         assert retry["full_reason"] is None
-        assert CHUNK < retry["read_bytes"] < 9 * CHUNK
+        assert len(stored) >= 4
+        wanted = set(range(8)) - stored | {9}  # not stored, or written since; nothing else
+        assert retry["read_bytes"] == len(wanted) * CHUNK

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -174,9 +175,9 @@ def test_a_terabyte_is_planned_in_two_seconds_and_a_hundred_mebibytes() -> None:
         ranges = sum(1 for _range in bitmap.dirty_ranges())
         return ranges, len(planned.read) + len(planned.zero) + len(planned.keep)
 
-    start = SYSTEM_CLOCK.monotonic_s()
+    start = time.process_time()  # it computes, and neighbours on a shared machine do not count
     ranges, chunks = plan()
-    took = SYSTEM_CLOCK.monotonic_s() - start
+    took = time.process_time() - start
     tracemalloc.start()
     plan()
     _now, peak = tracemalloc.get_traced_memory()

@@ -94,7 +94,7 @@ def _export(args: Namespace, console: Console) -> int:
 
 
 def _backup(args: Namespace, console: Console) -> int:
-    answer = ask_for_backup(os.path.abspath(args.socket))
+    answer = ask_for_backup(os.path.abspath(args.socket), console.remark)
     if args.json:
         console.document(answer)
         return EXIT_OK

@@ -148,7 +148,9 @@ def _backup(args: Namespace, console: Console) -> int:
         notes=args.comment,
     )
     with journaled.in_journal(args, console, "backup", f"vm/{args.name}"):
-        outcome = vm_backup.back_up_vm(store, records, request, console.progress())
+        outcome = vm_backup.back_up_vm(
+            store, records, request, console.progress(), tell=console.remark
+        )
     snapshot = str(outcome.summary.snapshot)
     if args.json:
         disks = [

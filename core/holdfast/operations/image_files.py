@@ -9,6 +9,7 @@ system had not put in its place at the moment of the backup is not seen.
 import os
 import stat as stat_bits
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
@@ -61,6 +62,16 @@ class ImageFiles:
             for number, part in enumerate(used, 1)
         ]
 
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        """A failure of the store goes before what the library makes of it."""
+        try:
+            yield
+        except OSError as error:
+            self._image.check()
+            raise HoldfastError(f"{what} in {self._name} cannot be read: {error}") from error
+        self._image.check()
+
     def _locate(self, path: bytes) -> tuple[_Partition | None, bytes]:
         """The partition of a path and the rest; no partition for the list of them (NotFound)."""
         parts = [part for part in path.split(b"/") if part not in (b"", b".")]
@@ -87,7 +98,8 @@ class ImageFiles:
                 f"{where}{self._name} has no file system that can be read here",
                 hint="`holdfast nbd serve` and guestfish open others, see the guide",
             ) from error
-        found = system.open("/")
+        with self._reading("the root directory"):
+            found = system.open("/")
         for part in path.split(b"/") if path else ():
             children = self._children(found, path) if self._is_directory(found) else []
             found = next((child for name, child in children if name == part), None)
@@ -122,12 +134,8 @@ class ImageFiles:
 
     def _children(self, found: Any, path: bytes) -> list[tuple[bytes, Any]]:
         """Names and objects of a directory, without what is deleted or made up by the library."""
-        try:
+        with self._reading(printable(path) or "the root directory"):
             children = list(found.as_directory())
-        except OSError as error:
-            self._image.check()
-            raise HoldfastError(f"{printable(path)} in {self._name} cannot be read") from error
-        self._image.check()
         known = []
         for child in children:
             name = bytes(child.info.name.name)
@@ -144,9 +152,8 @@ class ImageFiles:
         found = None if partition is None else self._open(partition, rest)
         kind = Kind.DIRECTORY if found is None else self._kind(found)
         if kind is Kind.SYMLINK:
-            target = self._content(found, 0, _LINK_BYTES_MAX)
             raise BadRequest(
-                f"{printable(path)} is a symbolic link to {printable(target)}",
+                f"{printable(path)} is a symbolic link to {printable(self._target(found))}",
                 hint="give the path of the file itself",
             )
         if kind is not Kind.FILE:
@@ -163,11 +170,14 @@ class ImageFiles:
             yield memoryview(data)
 
     def _content(self, found: Any, offset: int, length: int) -> bytes:
-        try:
+        with self._reading("a file"):
             return bytes(found.read_random(offset, length))
-        except OSError as error:
-            self._image.check()
-            raise HoldfastError(f"a file in {self._name} cannot be read: {error}") from error
+
+    def _target(self, found: Any) -> bytes:
+        meta = found.info.meta  # short targets are kept with the metadata
+        if meta.link is not None:
+            return bytes(meta.link)
+        return self._content(found, 0, min(int(meta.size), _LINK_BYTES_MAX))
 
     def _is_directory(self, found: Any) -> bool:
         return self._kind(found) is Kind.DIRECTORY
@@ -189,7 +199,7 @@ class ImageFiles:
         meta, kind = found.info.meta, self._kind(found)
         if kind is None:
             raise BadRequest(f"{printable(path)} is nothing that could be restored")
-        target = self._content(found, 0, _LINK_BYTES_MAX) if kind is Kind.SYMLINK else b""
+        target = self._target(found) if kind is Kind.SYMLINK else b""
         type_bits = next(bits for bits, one in KIND_OF_TYPE_BITS.items() if one is kind)
         stat = Stat(
             type_bits | (int(meta.mode) & 0o7777),

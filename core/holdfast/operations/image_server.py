@@ -1,7 +1,7 @@
 """Serve an image file to guests over NBD, track their writes, and back it up whenever asked.
 
-A second socket, `SOCKET.control`, takes one JSON document per line ({"do": "backup"}) and answers with one;
-only the owner may connect. The bitmap lives in a file beside the image while nobody serves it.
+A second socket, `SOCKET.control`, takes one JSON document per line ({"do": "backup"}) and answers with one,
+after any number of {"say": SENTENCE}; only the owner may connect. The bitmap lives in a file beside the image while nobody serves it.
 """
 
 import asyncio
@@ -148,9 +148,12 @@ class ImageServer:
                 os.unlink(self.request.control_path)
 
     async def _control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def tell(text: str) -> None:
+            writer.write(json.dumps({"say": text}).encode() + b"\n")
+
         try:
             asked = json.loads(await reader.readline())
-            answer = await self._answer(asked)
+            answer = await self._answer(asked, tell)
         except HoldfastError as error:
             answer = {"error": error.message, "code": error.exit_code, "kind": error.kind}
         except OSError as error:
@@ -163,19 +166,23 @@ class ImageServer:
             await writer.drain()
         writer.close()
 
-    async def _answer(self, asked: object) -> dict[str, Any]:
+    async def _answer(self, asked: object, tell: Callable[[str], None]) -> dict[str, Any]:
         if not isinstance(asked, dict) or asked.get("do") != "backup":
             raise BadRequest("the only thing to ask for is a backup")
-        return await self.back_up()
+        return await self.back_up(tell)
 
-    async def back_up(self) -> dict[str, Any]:
-        """One snapshot of the image as it is now (Busy, HoldfastError)."""
+    async def back_up(self, tell: Callable[[str], None]) -> dict[str, Any]:
+        """One snapshot of the image as it is now (Busy, HoldfastError).
+
+        Args:
+            tell: told, before anything is read, why and how much when it is more than the changes.
+        """
         if self._running.locked():
             raise Busy("another backup of this image is running")
         async with self._running:
             started = await asyncio.to_thread(self._start_session)
             with started as session:
-                return await self._run(session)
+                return await self._run(session, tell)
 
     def _start_session(self) -> BackupSession:
         return BackupSession.start(
@@ -235,7 +242,7 @@ class ImageServer:
         belongs = partial.owner == bitmap.partial and partial.base == bitmap.base
         return partial if belongs else None
 
-    async def _run(self, session: BackupSession) -> dict[str, Any]:
+    async def _run(self, session: BackupSession, tell: Callable[[str], None]) -> dict[str, Any]:
         bitmap, no_bitmap = self._bitmap()
         reason = self._why_full(session, bitmap, no_bitmap)
         partial = self._partial(bitmap) if bitmap.partial else None
@@ -250,6 +257,10 @@ class ImageServer:
         else:
             base = bitmap.base if reason is None else ""
             partial = PartialImage.empty(self._facts(), base=base, owner="")
+        if reason is not None:
+            held = partial.held().ones() * CHUNK_BYTES
+            cost = max(0, self.image.size_bytes - held)
+            tell(f"{cost} of {self.image.size_bytes} bytes are read: {reason.sentence}")
         scratch = self._scratch()
         try:
             options = self.request.options(scratch)
@@ -349,8 +360,23 @@ class BackupRefused(HoldfastError):
         self.kind = str(answer.get("kind", "failed"))  # type: ignore[misc]
 
 
-def ask_for_backup(socket_path: str) -> dict[str, Any]:
+def _answer_of(line: bytes) -> dict[str, Any]:
+    if not line:
+        raise HoldfastError("the server went away during the backup")
+    answer = json.loads(line)
+    if not isinstance(answer, dict):
+        raise HoldfastError("the server gave an answer that makes no sense")
+    return answer
+
+
+def ask_for_backup(
+    socket_path: str, tell: Callable[[str], None] = lambda _text: None
+) -> dict[str, Any]:
     """Ask the server that listens at `socket_path` for a backup and wait for it.
+
+    Args:
+        socket_path: the one of the guests.
+        tell: told what the server says before it begins.
 
     Raises:
         BackupRefused: it failed, with the server's own words and exit code.
@@ -365,12 +391,8 @@ def ask_for_backup(socket_path: str) -> dict[str, Any]:
         talk.connect(f"{socket_path}.control")
         talk.sendall(b'{"do": "backup"}\n')
         with talk.makefile("rb") as lines:
-            line = lines.readline(_LINE_BYTES_MAX)
-    if not line:
-        raise HoldfastError("the server went away during the backup")
-    answer = json.loads(line)
-    if not isinstance(answer, dict):
-        raise HoldfastError("the server gave an answer that makes no sense")
+            while "say" in (answer := _answer_of(lines.readline(_LINE_BYTES_MAX))):
+                tell(str(answer["say"]))
     if "error" in answer:
         raise BackupRefused(answer)
     return answer

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -121,6 +121,7 @@ class _Run:
     store: Datastore
     session: BackupSession
     progress: Progress
+    tell: Callable[[str], None]
     tag: str
     key: str
     qmp: Qmp
@@ -151,8 +152,17 @@ def back_up_vm(
     progress: Progress,
     *,
     clock: Clock = SYSTEM_CLOCK,
+    tell: Callable[[str], None] = lambda _text: None,
 ) -> VmBackupOutcome:
     """Take one snapshot of a machine.
+
+    Args:
+        store: where to.
+        records: what is known of machines.
+        request: which machine, and how.
+        progress: told how far it is.
+        clock: the time.
+        tell: told, before anything is read, why and how much when it is more than the changes.
 
     Raises:
         NotFound: no such machine. Busy: another run works on it.
@@ -160,7 +170,7 @@ def back_up_vm(
         HoldfastError: QEMU, a disk or the store failed; what was stored serves the next run.
     """
     with records.locked(request.name):
-        return asyncio.run(_back_up(store, records, request, progress, clock))
+        return asyncio.run(_back_up(store, records, request, progress, clock=clock, tell=tell))
 
 
 async def _back_up(
@@ -168,7 +178,9 @@ async def _back_up(
     records: VmRecords,
     request: VmBackupRequest,
     progress: Progress,
+    *,
     clock: Clock,
+    tell: Callable[[str], None],
 ) -> VmBackupOutcome:
     started = clock.monotonic_s()
     record = records.load(request.name)
@@ -188,6 +200,7 @@ async def _back_up(
                 store=store,
                 session=session,
                 progress=progress,
+                tell=tell,
                 tag=store_tag(key),
                 key=key,
                 qmp=qmp,
@@ -311,7 +324,7 @@ def _tell(run: _Run, plan: DiskPlan) -> None:
     cost = f"all {size} bytes of disk {plan.disk.name} are read"
     if plan.partial is not None:
         cost = f"disk {plan.disk.name} is read but for what the failed run stored"
-    run.progress.item(f"{cost}: {plan.reason.sentence}")
+    run.tell(f"{cost}: {plan.reason.sentence}")
 
 
 async def _about_machine(qmp: Qmp) -> dict[str, Any]:

@@ -47,6 +47,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--no-wal", action="store_true", help="leave out the WAL that makes it consistent"
     )
+    parser.add_argument("--stream", action="store_true", help="from another host, by pg_basebackup")
+    parser.add_argument(
+        "--scratch", default="", metavar="DIR", help="where --stream puts a copy for a while"
+    )
     parser.add_argument(
         "--spread", action="store_true", help="let the server spread its checkpoint over time"
     )
@@ -80,6 +84,8 @@ def run(args: Namespace, console: "Console") -> int:
         by_lsn=args.by_lsn,
         fast=not args.spread,
         include_wal=not args.no_wal,
+        stream=args.stream,
+        scratch=args.scratch,
         settings=session_settings(args),
         comment=args.comment,
     )

@@ -1,14 +1,15 @@
 """Base backups of a running PostgreSQL cluster: full ones, and differentials relative to another.
 
-The files are read where they lie, between pg_backup_start and pg_backup_stop of one session: the
-server goes on writing, and replaying the WAL of that time makes a consistent cluster of what was
-read. That WAL is stored with them, so a snapshot can be restored by itself. If anything fails the
-session ends, which ends the backup in the server, and nothing of the snapshot stays.
+The files are read while the server goes on writing (see pg_source.py); replaying the WAL of that
+time makes a consistent cluster of what was read. That WAL is stored with them, so a snapshot can be
+restored by itself. If anything fails the session ends, which ends the backup in the server, and
+nothing of the snapshot stays.
 
 Steps as the manual asks for (Continuous Archiving, Making a Base Backup Using the Low Level API).
 """
 
 import os
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -27,12 +28,14 @@ from holdfast.datastore.session import (
     free_second,
 )
 from holdfast.datastore.store import Datastore
-from holdfast.errors import NotFound, Refused, TemporaryFailure
+from holdfast.errors import Refused, TemporaryFailure
 from holdfast.host import files
 from holdfast.host.clock import SYSTEM_CLOCK, Clock
-from holdfast.ids import BackupType, GroupId, Namespace, SnapshotId
+from holdfast.host.locks import LockMode
+from holdfast.ids import BackupType, GroupId, Namespace, SnapshotId, name_to_epoch
 from holdfast.operations.pg_chain import read_record
 from holdfast.operations.pg_parent import open_parent
+from holdfast.operations.pg_source import LocalSource, Source, StreamedSource, remove_scratch
 from holdfast.operations.pg_tree import ClusterTrees
 from holdfast.operations.progress import NewBytesProgress, Progress
 from holdfast.postgres.backup_record import (
@@ -46,15 +49,14 @@ from holdfast.postgres.backup_record import (
     Tablespace,
 )
 from holdfast.postgres.changed_blocks import lsn_refusal, parent_refusal
-from holdfast.postgres.control_file import ControlFile, read_control, read_control_bytes
+from holdfast.postgres.control_file import ControlFile, read_control_bytes
 from holdfast.postgres.data_directory import Found, Kind, Scan
-from holdfast.postgres.pages import PAGE_BYTES, BadPage
+from holdfast.postgres.pages import BadPage
 from holdfast.postgres.relation_reader import PageCheck
-from holdfast.postgres.server import QueryFailed, Row, Server, literal
+from holdfast.postgres.server import Row, Server
 from holdfast.postgres.wal_names import (
     history_name,
     last_segment_before,
-    parse_lsn,
     segment_name,
     segment_of,
 )
@@ -62,7 +64,6 @@ from holdfast.shown import printable
 from holdfast.units import MIB
 
 OLDEST_VERSION: Final = 130_000
-_NEW_NAMES: Final = 150_000  # pg_backup_start was pg_start_backup before
 _WARNINGS_MAX: Final = 1000
 _HISTORY_BYTES_MAX: Final = 1 * MIB
 _WAL_WAIT_S: Final = 60
@@ -91,7 +92,6 @@ _TABLESPACES: Final = """
 SELECT oid::bigint AS oid, pg_tablespace_location(oid) AS location FROM pg_tablespace
  WHERE spcname NOT IN ('pg_default', 'pg_global') ORDER BY oid
 """
-_NOW: Final = "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +106,9 @@ class PgBackupRequest:
         fast: have the checkpoint made at once instead of over some minutes.
         include_wal: store the WAL without which the backup is worth nothing.
         force: go on although the server's archiving fails.
+        stream: have the server send its files, into a directory below `scratch` first, instead of
+            reading them where they lie.
+        scratch: empty for the system's place for temporary files.
         wait_for_wal: asked until it says that the archive has a segment, when WAL is not stored
             here; None not to wait.
     """
@@ -118,6 +121,8 @@ class PgBackupRequest:
     fast: bool = True
     include_wal: bool = True
     force: bool = False
+    stream: bool = False
+    scratch: str = ""
     settings: SessionSettings = DEFAULT_SETTINGS
     comment: str = ""
     owner: str = "root@pam"
@@ -154,10 +159,8 @@ def back_up_cluster(
     with ExitStack() as stack:
         server = stack.enter_context(Server(request.connection))
         facts = _facts(server, request)
-        control = _control(facts)
-        run = _Run(
-            store, request, progress, server=server, facts=facts, control=control, clock=clock
-        )
+        run = _Run(store, request, progress, server=server, facts=facts, clock=clock)
+        run.open_source(stack)
         session = stack.enter_context(
             BackupSession.start(
                 store,
@@ -203,26 +206,10 @@ def _facts(server: Server, request: PgBackupRequest) -> Row:
     return facts
 
 
-def _control(facts: Row) -> ControlFile:
-    """The control file, which proves that the directory is the server's (Refused, NotFound)."""
-    directory = facts["data_directory"]
-    try:
-        control = read_control(directory)
-    except FileNotFoundError:
-        raise NotFound(
-            f"{printable(os.fsencode(directory))} is not on this machine",
-            hint="back up a cluster on the host it runs on",
-        ) from None
-    except OSError as error:
-        raise files.as_holdfast_error(error, f"reading the control file of {directory}") from error
-    if str(control.system_identifier) != facts["system_identifier"]:
-        raise Refused(
-            f"{directory} on this machine is of another cluster than the server that answers",
-            hint="back up a cluster on the host it runs on",
-        )
-    if control.block_bytes != PAGE_BYTES:
-        raise Refused(f"this server has pages of {control.block_bytes} bytes; only 8192 are known")
-    return control
+def _tablespaces(server: Server) -> dict[int, str]:
+    """Where tablespaces lie, by OID; those inside of the data directory are part of it."""
+    rows = server.rows(_TABLESPACES)
+    return {row["oid"]: row["location"] for row in rows if os.path.isabs(row["location"])}
 
 
 class _Run:
@@ -236,7 +223,6 @@ class _Run:
         *,
         server: Server,
         facts: Row,
-        control: ControlFile,
         clock: Clock,
     ) -> None:
         self.warnings: list[str] = []
@@ -245,36 +231,61 @@ class _Run:
         self._progress = progress
         self._server = server
         self._facts = facts
-        self._control = control
         self._clock = clock
         self._bad_pages: list[dict[str, Any]] = []
-        self._data = facts["data_directory"]
+        self._source: Source
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)
         self._progress.warn(message)
 
+    @property
+    def _data(self) -> str:
+        return self._source.data
+
+    @property
+    def _control(self) -> ControlFile:
+        return self._source.control
+
+    def open_source(self, stack: ExitStack) -> None:
+        """Find out where the files come from (Refused, NotFound, HoldfastError)."""
+        request, server = self._request, self._server
+        if not request.stream:
+            self._source = LocalSource(
+                server,
+                self._facts,
+                fast=request.fast,
+                holds_wal=request.include_wal,
+                warn=self.warn,
+            )
+            return
+        with files.explained("making a scratch directory"):
+            scratch = tempfile.mkdtemp(prefix="holdfast-stream-", dir=request.scratch or None)
+        stack.callback(remove_scratch, scratch)
+        self._source = StreamedSource(
+            server,
+            self._facts,
+            request.connection,
+            scratch,
+            _tablespaces(server),
+            fast=request.fast,
+        )
+
     def back_up(self, session: BackupSession, stack: ExitStack) -> BackupRecord:
         """Everything but the manifest."""
         request, server = self._request, self._server
-        record = self._first_record()
+        self._progress.phase("stream" if request.stream else "checkpoint")
+        start = self._source.begin(f"holdfast {request.cluster}")
+        record = self._first_record(start)
         parent_snapshot: OpenSnapshot | None = None
-        chain: tuple[str, ...] = ()
         if request.parent is not None:
-            parent_snapshot = stack.enter_context(
-                OpenSnapshot(self._store, request.parent, request.settings.content_key)
-            )
+            parent_snapshot = self._open_parent(request.parent, stack)
             before = read_record(parent_snapshot)
             refusal = parent_refusal(before, record)
             if refusal is not None:
                 raise Refused(f"{request.parent} cannot be the parent: {refusal}")
             chain = (*before.chain, request.parent.time_name)
             record = replace(record, parent=request.parent.time_name, chain=chain)
-        if request.include_wal:
-            self._hold_wal()
-        self._progress.phase("checkpoint")
-        start = self._begin_in_server(record)
-        record = replace(record, start=start, tablespaces=self._tablespaces())
         trees = ClusterTrees(
             session,
             self._progress,
@@ -291,7 +302,7 @@ class _Run:
         self._trees(trees, record)
         self._progress.phase("stop")
         session.blob(CONTROL_BLOB, read_control_bytes(self._data))
-        stop, label, spaces = self._end_in_server(start)
+        stop, label, spaces = self._source.end(start)
         first, last = self._wal_range(start, stop)
         record = replace(
             record,
@@ -315,12 +326,19 @@ class _Run:
         server.close()
         return record
 
-    # Beginning and end in the server --------------------------------------------------------------
+    def _open_parent(self, parent: SnapshotId, stack: ExitStack) -> OpenSnapshot:
+        """The backup to be relative to; it and what it builds on stay until the end."""
+        store, key = self._store, self._request.settings.content_key
+        stack.enter_context(store.locks.snapshot(parent, LockMode.SHARED))
+        opened = stack.enter_context(OpenSnapshot(store, parent, key))
+        for name in read_record(opened).chain:
+            below = SnapshotId(parent.group, name_to_epoch(name))
+            stack.enter_context(store.locks.snapshot(below, LockMode.SHARED))
+        return opened
 
-    def _first_record(self) -> BackupRecord:
+    def _first_record(self, start: Position) -> BackupRecord:
         """What is known before anything is read."""
         facts, control, request = self._facts, self._control, self._request
-        nowhere = Position(lsn=0, timeline=control.timeline, time="")
         return BackupRecord(
             kind=BaseKind.FULL if request.parent is None else BaseKind.DIFFERENTIAL,
             cluster=request.cluster,
@@ -334,57 +352,23 @@ class _Run:
             has_checksums=control.has_checksums,
             has_wal_log_hints=facts["wal_log_hints"],
             decision=Decision.DIGEST,
-            start=nowhere,
-            stop=nowhere,
+            start=start,
+            stop=start,
             parent=None,
             chain=(),
             label=b"",
             tablespace_map=b"",
-            tablespaces=(),
-            data_directory=self._data,
+            tablespaces=tuple(
+                Tablespace(oid=oid, location=location, archive=f"tblspc-{oid}")
+                for oid, location in _tablespaces(self._server).items()
+            ),
+            method=self._source.method,
+            data_directory=facts["data_directory"],
             config_files=tuple(facts[name] for name in ("config_file", "hba_file", "ident_file")),
             wal_first="",
             wal_last="",
             has_wal=request.include_wal,
         )
-
-    def _hold_wal(self) -> None:
-        """Keep the server from recycling WAL that is still to be read."""
-        name = literal(f"holdfast_{os.getpid()}")
-        try:
-            self._server.row(f"SELECT pg_create_physical_replication_slot({name}, true, true)")
-        except QueryFailed as error:
-            self.warn(
-                f"no temporary replication slot, so WAL may be gone before it is stored: {error}"
-            )
-
-    def _begin_in_server(self, record: BackupRecord) -> Position:
-        label = literal(f"holdfast {record.cluster}")
-        fast = "true" if self._request.fast else "false"
-        if self._facts["version"] >= _NEW_NAMES:
-            call = f"pg_backup_start({label}, {fast})"
-        else:
-            call = f"pg_start_backup({label}, {fast}, false)"
-        row = self._server.row(f"SELECT {call}::text AS lsn, {_NOW} AS time")
-        timeline = read_control(self._data).timeline
-        return Position(lsn=parse_lsn(row["lsn"]), timeline=timeline, time=row["time"])
-
-    def _end_in_server(self, start: Position) -> tuple[Position, bytes, bytes]:
-        """Position of the end, and the bytes of label and tablespace map.
-
-        The server is not asked to wait for archiving: a wait that is broken off loses the label.
-        """
-        if self._facts["version"] >= _NEW_NAMES:
-            call = "pg_backup_stop(false)"
-        else:
-            call = "pg_stop_backup(false, false)"
-        columns = f"lsn::text, labelfile, coalesce(spcmapfile, '') AS spcmapfile, {_NOW} AS time"
-        row = self._server.row(f"SELECT {columns} FROM {call}")  # noqa: S608  # words of ours
-        stop = Position(lsn=parse_lsn(row["lsn"]), timeline=start.timeline, time=row["time"])
-        label = row["labelfile"].encode("utf-8", "surrogateescape")
-        if f"START TIMELINE: {start.timeline}\n".encode() not in label:
-            raise TemporaryFailure("the timeline changed while the backup was taken; take it again")
-        return stop, label, row["spcmapfile"].encode("utf-8", "surrogateescape")
 
     def _choose_decision(self, before: BackupRecord, record: BackupRecord) -> BackupRecord:
         if not self._request.by_lsn:
@@ -418,17 +402,6 @@ class _Run:
 
     # Files ----------------------------------------------------------------------------------------
 
-    def _tablespaces(self) -> tuple[Tablespace, ...]:
-        return tuple(
-            Tablespace(
-                oid=row["oid"],
-                location=row["location"],
-                archive=f"tblspc-{row['oid']}",
-            )
-            for row in self._server.rows(_TABLESPACES)
-            if os.path.isabs(row["location"])  # the others lie inside of the data directory
-        )
-
     def _trees(self, trees: ClusterTrees, record: BackupRecord) -> None:
         self._progress.phase(DATA_STEM)
         is_delta = trees.parent.is_delta if trees.parent is not None else _never
@@ -446,18 +419,21 @@ class _Run:
         version = f"PG_{record.major}_{record.catalog_version}".encode()
         for space in record.tablespaces:
             self._progress.phase(space.archive)
+            place = self._source.place(space.oid, space.location)
             scan = Scan(
-                space.location,
+                place,
                 prefix=b"pg_tblspc/%d" % space.oid,
                 only=frozenset({version}),
                 is_delta=is_delta,
                 warn=self.warn,
             )
-            with files.explained(f"reading tablespace {space.location}"):
-                trees.archive(space.archive, space.location, scan)
+            with files.explained(f"reading tablespace {place}"):
+                trees.archive(space.archive, place, scan)
 
     def _config_directory(self) -> str:
-        """Where the configuration lies, when that is not the data directory."""
+        """Where the configuration lies, when that is not the data directory, and here."""
+        if self._request.stream:
+            return ""
         directory: str = os.path.dirname(self._facts["config_file"] or "")
         is_inside = os.path.commonpath([directory or "/", self._data]) == self._data
         return "" if is_inside else directory

@@ -79,6 +79,7 @@ class BackupRecord:
         wal_first, wal_last: names of the segments without which it is worth nothing.
         has_wal: whether they are in the snapshot.
         timeline_history: of the timeline it started on, None for the first.
+        method: "lowlevel" (read where it lies) or "stream".
         counters: files, bytes, blocks, sent_blocks, changed_files.
         warnings: pages whose checksum was wrong, {path, block, stored, computed}.
     """
@@ -108,6 +109,7 @@ class BackupRecord:
     wal_last: str
     has_wal: bool
     timeline_history: str | None = None
+    method: str = "lowlevel"
     counters: Mapping[str, int] = field(default_factory=dict, hash=False)
     warnings: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
 
@@ -129,7 +131,7 @@ class BackupRecord:
             "wal_segment_size": self.wal_segment_bytes,
             "data_checksums": self.has_checksums,
             "wal_log_hints": self.has_wal_log_hints,
-            "method": "lowlevel",
+            "method": self.method,
             "decision": self.decision.value,
             "start": self.start.to_json(),
             "stop": self.stop.to_json(),
@@ -198,6 +200,7 @@ class BackupRecord:
             wal_last=str(value["wal_required"]["last"]),
             has_wal=bool(value["wal_included"]),
             timeline_history=None if history is None else str(history),
+            method=str(value["method"]),
             counters={str(name): int(count) for name, count in value["counters"].items()},
             warnings=tuple(dict(warning) for warning in value["warnings"]),
         )

@@ -95,7 +95,7 @@ class Terminal:
         deadline = time.monotonic() + seconds
         before = len(self.sent)
         while (left := deadline - time.monotonic()) > 0:
-            if not self._take(left):
+            if not self.take(left):
                 break
         return len(self.sent) - before
 
@@ -105,7 +105,7 @@ class Terminal:
         while time.monotonic() - began < seconds:
             if text in self.screen():
                 return time.monotonic() - began
-            self._take(0.05)
+            self.take(0.05)
         raise AssertionError(f"{text!r} did not appear in\n{self.screen()}")
 
     def read_until_bytes(self, text: bytes, *, seconds: float = 90.0) -> float:
@@ -114,10 +114,10 @@ class Terminal:
         while time.monotonic() - began < seconds:
             if text in self.sent:
                 return time.monotonic() - began
-            self._take(0.05)
+            self.take(0.05)
         raise AssertionError(f"{text!r} did not come")
 
-    def _take(self, seconds: float) -> bool:
+    def take(self, seconds: float) -> bool:
         """One read; False when the program has gone."""
         ready, _out, _odd = select.select([self._fd], [], [], max(0.0, seconds))
         if not ready:
@@ -148,7 +148,7 @@ class Terminal:
         while self._child.poll() is None:
             if time.monotonic() > deadline:
                 raise subprocess.TimeoutExpired("holdfast", seconds)
-            if not self._take(0.05):
+            if not self.take(0.05):
                 return self._child.wait(max(0.1, deadline - time.monotonic()))
         self.read_for(0.1)
         return self._child.returncode

@@ -70,6 +70,8 @@ async def _type(pilot: Pilot[str], rng: random.Random, count: int) -> None:
             assert all(line.isprintable() for line in shown.splitlines()), shown
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_random_keys_change_nothing_in_read_only_mode(bench: Bench, seed: int) -> None:
     _start_a_job(bench)
@@ -81,6 +83,8 @@ async def test_random_keys_change_nothing_in_read_only_mode(bench: Bench, seed: 
         assert writes == []
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", [3, 4])
 async def test_random_keys_ask_only_for_commands_that_exist(bench: Bench, seed: int) -> None:
     _start_a_job(bench)

@@ -7,12 +7,13 @@ import io
 import json
 import os
 import shlex
+import sys
 import time
 from argparse import ArgumentParser, Namespace
 from contextlib import redirect_stdout
 from typing import Any, Final
 
-from holdfast.cli import commands, main, plain_text
+from holdfast.cli import main, plain_text
 from holdfast.cli.console import Console
 from holdfast.config.settings import Settings, default_store_path
 from holdfast.errors import EXIT_OK, EXIT_WARNINGS, DamagedData, HoldfastError
@@ -107,8 +108,9 @@ def run(args: Namespace, console: Console) -> int:
     if args.json:
         console.document({"store": store, "snapshot": second["snapshot"], "failed": failed})
         return EXIT_OK
-    if commands.find("tui") is not None and console.writes_to_terminal:
-        return main.main(["--store", store, "--config", args.config, "tui"])
+    if console.writes_to_terminal and sys.stdin.isatty() and sys.stderr.isatty():
+        where = ["--store", store, "--config", args.config, "--state-dir", args.state_dir]
+        return main.main([*where, "tui"])
     _summary(console, tour, second, digest)
     return EXIT_OK
 

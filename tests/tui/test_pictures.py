@@ -1,0 +1,74 @@
+"""Every screen at 80x24 and 120x40, dark and light: frames are whole, text is the same, colours ours.
+
+A picture is compared with what must hold of it rather than with a recorded one: times and sizes of
+a real store differ from run to run.
+"""
+
+import re
+
+import pytest
+from tests.harness.tui import Bench, app_of, opened, screen_text, settled
+
+from holdfast_tui.render.clean import width_of
+from holdfast_tui.render.look import Look
+from holdfast_tui.render.theme import RICH_THEMES
+from holdfast_tui.screens import VIEWS
+
+SCREENS = [name for name in VIEWS if name != "detail"]
+CHANGING = re.compile(r"\d\d:\d\d(:\d\d)?|\b\d+ (s|min)\b|[\d.,]+ ?[KMGT]?i?B(/s)?")
+WINDOW_DECORATION = {"#292929", "#ff5f57", "#febc2e", "#28c840", "#c5c8c6", "#ffffff"}
+
+
+def _colours(svg: str) -> set[str]:
+    return {colour.lower() for colour in re.findall(r"#[0-9a-fA-F]{6}", svg)}
+
+
+def _without_what_changes(text: str) -> list[str]:
+    return [re.sub(r"\s+", " ", CHANGING.sub("0", line)).strip() for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+@pytest.mark.parametrize("view", SCREENS)
+async def test_a_screen_fits_its_terminal_in_dark_and_light(
+    looked_at: Bench, view: str, size: tuple[int, int]
+) -> None:
+    shown = {}
+    for theme in ("harbour", "paper"):
+        async with opened(looked_at, view=view, size=size, look=Look(theme=theme)) as pilot:
+            await settled(pilot)
+            await pilot.pause(0.2)
+            shown[theme] = text = screen_text(pilot)
+            svg = app_of(pilot).export_screenshot()
+        lines = text.splitlines()
+        assert len(lines) <= size[1]
+        assert all(width_of(line) <= size[0] for line in lines)
+        assert all(line.isprintable() for line in lines)
+        _frames_are_whole(lines)
+        assert f"{SCREENS.index(view) + 1} " in lines[1]
+        assert "help" in lines[-1]
+        theme_colours = {
+            value.lower()
+            for name in RICH_THEMES[theme].__dataclass_fields__
+            if isinstance(value := getattr(RICH_THEMES[theme], name), str)
+        }
+        foreign = _colours(svg) - theme_colours - WINDOW_DECORATION
+        assert len(foreign) <= 3, foreign  # shades that Textual mixes for its own input line
+    assert _without_what_changes(shown["harbour"]) == _without_what_changes(shown["paper"])
+
+
+def _frames_are_whole(lines: list[str]) -> None:
+    """Each box that begins on a line ends on it, and below every corner its side goes on."""
+    for row, line in enumerate(lines):
+        assert line.count("╭") == line.count("╮"), line
+        assert line.count("╰") == line.count("╯"), line
+        if row + 1 < len(lines):
+            for column, letter in enumerate(line):
+                if letter in "╭╮" and line.isascii() is False and _is_narrow(line):
+                    below = lines[row + 1].ljust(column + 1)
+                    if _is_narrow(below):
+                        assert below[column] in "│├┤", (line, below)
+
+
+def _is_narrow(line: str) -> bool:
+    """Whether letters and cells are the same thing on it."""
+    return width_of(line) == len(line)

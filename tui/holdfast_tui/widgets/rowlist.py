@@ -146,7 +146,12 @@ class RowList(Painted, Generic[Row], can_focus=True):
         self._show_note()
 
     def set_columns(self, columns: Sequence[Column[Row]]) -> None:
+        ordered = None if self._sort is None else self._columns[self._sort].title
         self._columns = list(columns)
+        orders = [
+            at for at, column in enumerate(columns) if column.sort and column.title == ordered
+        ]
+        self._sort = orders[0] if orders else None  # the order stays with its column
         self._layout = []
         self.refresh()
 

@@ -3,6 +3,7 @@
 import os
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from holdfast.ids import SnapshotId
@@ -238,7 +239,9 @@ class SnapshotActions(LongReads):
         self.read_long(
             "planning the prune",
             plan,
-            lambda planned: self.run_worker(self._show_prune(node, rules, planned), group="prune"),
+            lambda planned: self.hold.background(
+                partial(self._show_prune, node, rules, planned), group="prune"
+            ),
         )
 
     async def _show_prune(self, node: Node, rules: dict[str, int], planned: "PrunePlan") -> None:
@@ -268,7 +271,7 @@ class SnapshotActions(LongReads):
     # New backup -----------------------------------------------------------------------------------
 
     def action_backup(self) -> None:
-        self.run_worker(self._backup(), group="backup", exclusive=True)
+        self.hold.background(self._backup, group="backup", exclusive=True)
 
     async def _backup(self) -> None:
         from holdfast_tui.dialogs.picker import Choice, Picker

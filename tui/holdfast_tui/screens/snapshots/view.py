@@ -538,7 +538,7 @@ class SnapshotsView(SnapshotActions):
 
     def focus_first(self) -> None:
         panes = self.panes()
-        if self.hold.focused not in panes:
+        if panes and self.hold.focused not in panes:
             (self.snapshots if self.snapshots in panes and self._wants else panes[0]).focus()
 
     # Where one is ---------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ group, so everything is read, hashed and found known or written. Order alternate
 Usage: python -m bench.journal_cost DIRECTORY [ROUNDS]
 """
 
+import argparse
 import json
 import os
 import random
@@ -34,7 +35,10 @@ def main(directory: Path, rounds: int) -> None:
     def run(*words: str) -> float:
         began = time.perf_counter()
         subprocess.run(
-            [sys.executable, "-m", "holdfast", "-q", *words], env=environment, check=True
+            [sys.executable, "-m", "holdfast", "-q", *words],
+            env=environment,
+            check=True,
+            stdout=subprocess.DEVNULL,
         )
         return time.perf_counter() - began
 
@@ -57,4 +61,8 @@ def main(directory: Path, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 5)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directory", type=Path, help="an empty one, with room for 800 MiB")
+    parser.add_argument("rounds", type=int, nargs="?", default=5)
+    chosen = parser.parse_args()
+    main(chosen.directory, chosen.rounds)

@@ -18,3 +18,9 @@ def quick_path() -> Iterator[Path]:
     """Like tmp_path, in memory where there is room: for whole stores, 65,536 directories each."""
     with quick_directory() as path:
         yield path
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes comes first, else one process is left alone with it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -42,6 +42,13 @@ def check_jobs(settings: Settings, state_directory: str, now_s: float) -> Iterat
                 message=f"its last run failed: {state.message}",
                 advice=f"see `holdfast task log '{state.upid}'`",
             )
+        elif state.state == TaskState.STOPPED.value:
+            yield Finding(
+                level=Level.WARNING,
+                area=area,
+                message="its last run was stopped and is still owed",
+                advice=f"`holdfast job run {job.name}` makes up for it; else its next time does",
+            )
         elif not late:
             word = f"its last run: {state.state}" if state.state else "it never ran so far"
             yield Finding(level=Level.GOOD, area=area, message=word)

@@ -56,3 +56,11 @@ def test_the_age_counts_from_the_last_good_end_not_the_last_run(
         (Level.DAMAGE, f"no good end for {hours}.0 hours, limit 24.0 hours") in found
     ) is is_found
     assert (Level.WARNING, "its last run failed: no space") in found
+
+
+def test_a_stopped_run_is_not_forgotten(tmp_path: Path) -> None:
+    state = JobState(ended_well=NOW - HOUR, verified=NOW - HOUR, finished=NOW, state="stopped")
+
+    assert levels(tmp_path, state) == [
+        (Level.WARNING, "its last run was stopped and is still owed")
+    ]

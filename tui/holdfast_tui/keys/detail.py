@@ -1,5 +1,100 @@
-"""Keys of the view detail."""
+"""Keys of the snapshot detail."""
 
 from holdfast_tui.keys.key import Key
 
-KEYS: tuple[Key, ...] = ()
+KEYS = (
+    Key(
+        id="detail.tab_before",
+        keys="left_square_bracket",
+        action="tab(-1)",
+        label="part before",
+        help="the part before, where not all of them have room",
+    ),
+    Key(
+        id="detail.tab_next",
+        keys="right_square_bracket",
+        action="tab(1)",
+        label="next part",
+        bar=6,
+        shown="[]",
+        help="the next part: manifest, checks, chunks, sharing",
+    ),
+    Key(
+        id="detail.older",
+        keys="h,left",
+        action="older(1)",
+        label="older",
+        bar=7,
+        shown="hl",
+        help="the snapshot of the group before this one",
+    ),
+    Key(
+        id="detail.newer",
+        keys="l,right",
+        action="older(-1)",
+        label="newer",
+        help="the snapshot of the group after this one",
+    ),
+    Key(
+        id="detail.browse",
+        keys="b",
+        action="browse",
+        label="browse",
+        bar=10,
+        needs_content=True,
+        help="look at the files, and restore some",
+    ),
+    Key(
+        id="detail.diff",
+        keys="d",
+        action="diff",
+        label="diff",
+        bar=11,
+        needs_content=True,
+        help="what changed since the snapshot before",
+    ),
+    Key(
+        id="detail.impact",
+        keys="i",
+        action="impact",
+        label="impact",
+        bar=12,
+        help="which snapshots and files damaged chunks reach",
+    ),
+    Key(
+        id="detail.verify",
+        keys="V",
+        action="verify",
+        label="verify",
+        mutates=True,
+        bar=20,
+        help="read it again and check it",
+    ),
+    Key(
+        id="detail.lock",
+        keys="L",
+        action="lock",
+        label="protect",
+        mutates=True,
+        bar=21,
+        help="keep it from prune and forget, or no longer",
+    ),
+    Key(
+        id="detail.comment",
+        keys="E",
+        action="comment",
+        label="note",
+        mutates=True,
+        bar=22,
+        help="write a note on it",
+    ),
+    Key(
+        id="detail.forget",
+        keys="D",
+        action="forget",
+        label="forget",
+        mutates=True,
+        bar=23,
+        help="remove it; says first how many bytes that frees",
+    ),
+)

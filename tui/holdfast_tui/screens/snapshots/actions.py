@@ -47,13 +47,29 @@ class SnapshotActions(LongReads):
 
     @property
     def snapshots(self) -> "RowList[SnapshotRow]":
-        """The list of snapshots."""
+        """The list of snapshots; views of one snapshot override what uses it."""
         raise NotImplementedError
 
     @property
     def node(self) -> Node | None:
-        """The store, namespace or group that is shown."""
-        raise NotImplementedError
+        """The store, namespace or group that is shown; None where it is one snapshot."""
+        return None
+
+    def current_row(self) -> SnapshotRow | None:
+        """The snapshot under the cursor."""
+        return self.snapshots.current
+
+    def marked_rows(self) -> list[SnapshotRow]:
+        """Those that are marked."""
+        return self.snapshots.chosen() if self.snapshots.marks else []
+
+    def group_rows(self) -> Sequence[SnapshotRow]:
+        """Where the one before is looked for."""
+        return self.snapshots.rows
+
+    def is_on_snapshots(self) -> bool:
+        """Whether snapshots are meant, not the whole node."""
+        return self.hold.focused is self.snapshots or bool(self.snapshots.marks)
 
     def picked(self) -> list[SnapshotRow]:
         """The marked snapshots, or the one under the cursor."""
@@ -62,15 +78,11 @@ class SnapshotActions(LongReads):
             self.say("there is no snapshot here")
         return rows
 
-    @property
-    def _is_on_snapshots(self) -> bool:
-        return self.hold.focused is self.snapshots or bool(self.snapshots.marks)
-
     # Changes --------------------------------------------------------------------------------------
 
     def action_verify(self) -> None:
         node = self.node
-        if self._is_on_snapshots:
+        if self.is_on_snapshots():
             rows = [row for row in self.picked() if not row.summary.is_unfinished]
             if rows:
                 self.verify_snapshots([row.snapshot for row in rows], _size_of(rows))
@@ -324,7 +336,7 @@ class SnapshotActions(LongReads):
     # Looking --------------------------------------------------------------------------------------
 
     def action_browse(self) -> None:
-        row = self.snapshots.current
+        row = self.current_row()
         if row is None:
             self.say("there is no snapshot here")
         elif row.summary.is_unfinished or row.summary.damage is not None:
@@ -371,20 +383,20 @@ class SnapshotActions(LongReads):
 
     def _pair(self) -> tuple[SnapshotId, SnapshotId] | None:
         """The two marked ones, or the one under the cursor with the one before it; older first."""
-        marked = self.snapshots.chosen() if self.snapshots.marks else []
+        marked = self.marked_rows()
         if len(marked) > 2 or len(marked) == 1:  # noqa: PLR2004  # two can be compared
             self.say("mark two snapshots to compare them, or none for the one before", "warn")
             return None
         if marked:
             one, other = sorted((row.snapshot for row in marked), key=lambda each: each.time_s)
             return one, other
-        row = self.snapshots.current
+        row = self.current_row()
         if row is None:
             self.say("there is no snapshot here")
             return None
         older = [
             each.snapshot
-            for each in self.snapshots.rows
+            for each in self.group_rows()
             if each.snapshot.group == row.snapshot.group and each.time_s < row.time_s
         ]
         if not older:

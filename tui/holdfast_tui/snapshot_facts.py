@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from holdfast.datastore.index import Index
     from holdfast.datastore.store import Datastore
 
-MAP_CELLS: Final = 60
+MAP_CELLS: Final = 42
 LOOKED_FOR_MAX: Final = 200_000
 _SIBLINGS_MAX: Final = 60
 _LOST_SHOWN: Final = 50

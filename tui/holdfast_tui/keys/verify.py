@@ -1,5 +1,81 @@
-"""Keys of the view verify."""
+"""Keys of the view of damage and verification."""
 
 from holdfast_tui.keys.key import Key
 
-KEYS: tuple[Key, ...] = ()
+KEYS = (
+    Key(
+        id="verify.tab_before",
+        keys="left_square_bracket",
+        action="tab(-1)",
+        label="part before",
+        help="the part before, where not all of them have room",
+    ),
+    Key(
+        id="verify.tab_next",
+        keys="right_square_bracket",
+        action="tab(1)",
+        label="next part",
+        bar=6,
+        shown="[]",
+        help="the next part: snapshots, files, ways out, coverage",
+    ),
+    Key(
+        id="verify.store_before",
+        keys="h,left",
+        action="store(-1)",
+        label="store before",
+        help="the store before",
+    ),
+    Key(
+        id="verify.store_next",
+        keys="l,right",
+        action="store(1)",
+        label="store",
+        bar=7,
+        shown="hl",
+        help="the next store",
+    ),
+    Key(
+        id="verify.trace",
+        keys="c",
+        action="trace",
+        label="trace",
+        bar=10,
+        help="look again which chunks are lost, and who uses them",
+    ),
+    Key(
+        id="verify.files",
+        keys="f",
+        action="files",
+        label="files",
+        bar=11,
+        needs_content=True,
+        help="which files the chunk under the cursor carries",
+    ),
+    Key(
+        id="verify.log",
+        keys="o",
+        action="log",
+        label="log",
+        bar=12,
+        help="the log of the verification that failed",
+    ),
+    Key(
+        id="verify.verify",
+        keys="V",
+        action="verify",
+        label="verify",
+        mutates=True,
+        bar=20,
+        help="verify the marked snapshots, or all that are hit, or what is due in the store",
+    ),
+    Key(
+        id="verify.run",
+        keys="R",
+        action="run",
+        label="do this",
+        mutates=True,
+        bar=21,
+        help="do what the way out under the cursor says",
+    ),
+)

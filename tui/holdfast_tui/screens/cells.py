@@ -22,6 +22,11 @@ def usage_bar(look: Look, part: float | None, width: int) -> list[tuple[str, str
     return _bar(look, full, empty, style)
 
 
+def good_bar(look: Look, part: float, width: int) -> list[tuple[str, str]]:
+    """The more the better: always green, always next to its number."""
+    return _bar(look, *look.bar(part, width), "bar")
+
+
 def progress_bar(look: Look, task: Task, width: int) -> list[tuple[str, str]]:
     """How far a task is; a text instead when nobody knows."""
     progress = task.progress

@@ -19,6 +19,7 @@ class LongReads(View):
         super().__init__()
         self._steps: Steps | None = None
         self._steps_timer: Timer | None = None
+        self._has_said = False
 
     @property
     def is_reading(self) -> bool:
@@ -40,9 +41,7 @@ class LongReads(View):
             self._steps.is_given_up = True
         steps = self._steps = Steps()
         if self._steps_timer is None:
-            self._steps_timer = self.set_interval(
-                _SAY_EVERY_S, lambda: self.say(f"{what}: {self._text()} - esc gives up")
-            )
+            self._steps_timer = self.set_interval(_SAY_EVERY_S, lambda: self._say_step(what))
 
         def done(result: Result) -> None:
             self._end_of(steps)
@@ -60,8 +59,10 @@ class LongReads(View):
 
         self.read(lambda: work(steps), done, failed=not_done, group=f"long-{id(steps)}")
 
-    def _text(self) -> str:
-        return "" if self._steps is None else self._steps.text
+    def _say_step(self, what: str) -> None:
+        if self._steps is not None:
+            self._has_said = True
+            self.say(f"{what}: {self._steps.text} - esc gives up")
 
     def _end_of(self, steps: Steps) -> None:
         if self._steps is steps:
@@ -69,6 +70,9 @@ class LongReads(View):
             if self._steps_timer is not None:
                 self._steps_timer.stop()
                 self._steps_timer = None
+            if self._has_said:
+                self._has_said = False
+                self.say("")
 
     def leave_state(self) -> bool:
         if self._steps is not None:

@@ -318,7 +318,7 @@ class DetailView(SnapshotActions):
         )
         lines.append(_fact("new", f"{archive.fresh:,} {since}"))
         styles = {"+": "bar", "n": "run", "X": "bad"}
-        shown = {"+": "■", "n": "◆", "X": "✗"} if self.look.unicode else {}
+        shown = {"+": "░", "n": "█", "X": "✗"} if self.look.unicode else {}
         lines.append(
             [
                 (" map        ", "dim"),

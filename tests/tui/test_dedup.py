@@ -105,7 +105,11 @@ async def test_read_only_can_look_but_not_collect(looked_at: Bench) -> None:
 
 
 async def test_another_store_with_l(bench: Bench) -> None:
-    bench.program.run("init", str(bench.home / "second"), "--name", "second")
+    second = bench.home / "second"
+    (second / ".chunks").mkdir(parents=True)
+    (second / ".lock").touch()
+    config = bench.home / "config.toml"
+    config.write_text(config.read_text() + f'[stores.second]\npath = "{second}"\n')
     async with opened(bench, view="dedup", size=(120, 40)) as pilot:
         await _measured(pilot)
         await press(pilot, "l")

@@ -81,7 +81,7 @@ async def test_another_store_with_a_good_copy_is_found(bench: Bench) -> None:
 
 async def test_backing_up_again_heals_and_verifying_shows_it(bench: Bench) -> None:
     bench.program.run(
-        "backup", f"etc.pxar:{bench.files}", "--id", "web1", "--change-detection", "data"
+        "backup", f"etc.pxar:{bench.files}", "--id", "web1", "--change-detection", "data", code=3
     )
     async with opened(bench, view="verify", size=(120, 40)) as pilot:
         view = app_of(pilot).views["verify"]

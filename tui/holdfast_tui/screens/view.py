@@ -18,6 +18,7 @@ from holdfast_tui.model.request import Request, Target
 from holdfast_tui.model.snapshots import Catalogue
 from holdfast_tui.model.stores import StoreFacts
 from holdfast_tui.model.tasks import TaskBoard
+from holdfast_tui.widgets.linepane import LinePane
 from holdfast_tui.widgets.pane import Painted
 from holdfast_tui.widgets.rowlist import RowList
 
@@ -198,7 +199,7 @@ class View(Painted):
         """Tables of keys that count here, nearest first."""
         focused = self.hold.focused
         lists: tuple[str, ...] = ()
-        if isinstance(focused, Painted) and focused.can_focus:
+        if isinstance(focused, Painted) and focused.can_focus and not isinstance(focused, LinePane):
             lists = ("list",)
         if isinstance(focused, RowList) and focused.marks_allowed:
             lists = ("list", "marks")

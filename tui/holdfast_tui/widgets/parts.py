@@ -5,7 +5,12 @@ from typing import ClassVar
 from textual.containers import Container
 from textual.widget import Widget
 
+from holdfast_tui.widgets.linepane import LinePane
 from holdfast_tui.widgets.pane import Painted
+
+
+class FactPane(LinePane, can_focus=True):
+    """Lines that tab and [ ] go to, so that keys of the view still count while it stands alone."""
 
 
 class Parts(Container):

@@ -23,7 +23,7 @@ from holdfast_tui.render.look import Mark
 from holdfast_tui.screens import cells
 from holdfast_tui.screens.long_reads import LongReads
 from holdfast_tui.widgets.linepane import LinePane
-from holdfast_tui.widgets.parts import Parts
+from holdfast_tui.widgets.parts import FactPane, Parts
 from holdfast_tui.widgets.rowlist import RowList
 from holdfast_tui.widgets.strips import Line, Part
 
@@ -68,9 +68,9 @@ class DedupView(LongReads):
             id="who",
             classes="pane",
         )
-        self._sizes = LinePane(id="sizes", classes="pane")
-        self._sharing = LinePane(id="sharing", classes="pane")
-        self._gc = LinePane(id="gc", classes="pane")
+        self._sizes = FactPane(id="sizes", classes="pane")
+        self._sharing = FactPane(id="sharing", classes="pane")
+        self._gc = FactPane(id="gc", classes="pane")
         self._parts = Parts(self._who, self._sizes, self._sharing, self._gc, id="parts")
 
     def compose(self) -> ComposeResult:
@@ -131,7 +131,10 @@ class DedupView(LongReads):
 
     def tasks_seen(self, board: TaskBoard) -> None:
         mine = [task for task in board.running if task.store == self.store_name]
+        was_collecting = self._collecting is not None
         self._collecting = next((task for task in mine if task.kind == "gc"), None)
+        if was_collecting and self._collecting is None:
+            self.hold.look_soon()
         measuring = any(task.kind == "usage" for task in mine)
         if self._was_measuring and not measuring:
             self._load()

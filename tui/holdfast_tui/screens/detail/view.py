@@ -23,7 +23,7 @@ from holdfast_tui.screens.snapshots.actions import SnapshotActions
 from holdfast_tui.screens.snapshots.cells import verify_cell
 from holdfast_tui.snapshot_facts import ArchiveFacts, SnapshotFacts, read_facts
 from holdfast_tui.widgets.linepane import LinePane
-from holdfast_tui.widgets.parts import Parts
+from holdfast_tui.widgets.parts import FactPane, Parts
 from holdfast_tui.widgets.rowlist import RowList
 from holdfast_tui.widgets.strips import Line, Part
 
@@ -59,9 +59,9 @@ class DetailView(SnapshotActions):
             id="archives",
             classes="pane",
         )
-        self._manifest = LinePane(id="manifest", classes="pane")
-        self._checks = LinePane(id="checks", classes="pane")
-        self._chunks = LinePane(id="chunks", classes="pane")
+        self._manifest = FactPane(id="manifest", classes="pane")
+        self._checks = FactPane(id="checks", classes="pane")
+        self._chunks = FactPane(id="chunks", classes="pane")
         self._sharing: RowList[tuple[SnapshotId, float]] = RowList(
             self._sharing_columns(), key_of=lambda pair: pair[0], id="sharing", classes="pane"
         )

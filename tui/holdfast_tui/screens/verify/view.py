@@ -23,8 +23,7 @@ from holdfast_tui.render.clean import clean
 from holdfast_tui.render.look import Mark
 from holdfast_tui.screens import cells
 from holdfast_tui.screens.long_reads import LongReads
-from holdfast_tui.widgets.linepane import LinePane
-from holdfast_tui.widgets.parts import Parts
+from holdfast_tui.widgets.parts import FactPane, Parts
 from holdfast_tui.widgets.rowlist import RowList
 from holdfast_tui.widgets.strips import Line
 
@@ -93,7 +92,7 @@ class VerifyView(LongReads):
             id="ways",
             classes="pane",
         )
-        self._coverage = LinePane(id="coverage", classes="pane")
+        self._coverage = FactPane(id="coverage", classes="pane")
         self._parts = Parts(self._hits, self._files, self._ways, self._coverage, id="parts")
 
     def compose(self) -> ComposeResult:

@@ -1,12 +1,18 @@
 """The explorer: what it shows, and every action on a real store."""
 
 import threading
+import time
 
 import pytest
 from tests.harness.tui import Bench, app_of, opened, press, screen_text, settled, until
 from textual.pilot import Pilot
 
+from holdfast.ids import BackupType, GroupId, SnapshotId
+from holdfast.operations.snapshots import SnapshotSummary
 from holdfast_tui.insights import Steps
+from holdfast_tui.messages import CatalogueSeen, StoreSeen
+from holdfast_tui.model.snapshots import Catalogue, SnapshotRow
+from holdfast_tui.model.stores import StoreFacts
 from holdfast_tui.render.look import ASCII, Look, Mark
 from holdfast_tui.screens.snapshots.view import SnapshotsView
 
@@ -299,3 +305,77 @@ async def test_a_long_read_is_given_up_with_esc(looked_at: Bench) -> None:
 
         assert "given up" in screen_text(pilot)
         assert got == []
+
+
+async def test_ten_thousand_snapshots_stay_smooth(looked_at: Bench) -> None:
+    async with opened(looked_at, view="snapshots", size=(120, 40), live=False) as pilot:
+        app = app_of(pilot)
+        app.has_looked_for_stores = True
+        app.on_store_seen(StoreSeen(StoreFacts(name="main", path="x", snapshots=10_000)))
+        app.on_catalogue_seen(CatalogueSeen(_many()))
+        await press(pilot, "e")
+        assert _view(pilot).snapshots.shown_count == 10_000
+        spent = []
+        for _ in range(3):
+            began = time.process_time()
+            app.on_catalogue_seen(CatalogueSeen(_many()))
+            spent.append(time.process_time() - began)
+            began = time.process_time()
+            _view(pilot).snapshots.set_filter(f"web{len(spent)}")
+            spent.append(time.process_time() - began)
+
+        assert max(spent) < 0.5  # 50 ms on a quiet machine
+
+        await press(pilot, "escape", "G", "space", "g")
+        assert len(_view(pilot).snapshots.marks) == 1
+
+
+_ROWS = {
+    group: tuple(
+        SnapshotRow(SnapshotSummary(snapshot=SnapshotId(group, 1_700_000_000 + 86_400 * day)))
+        for day in range(100, 0, -1)
+    )
+    for group in (GroupId(BackupType.HOST, f"web{number}") for number in range(100))
+}
+
+
+def _many() -> Catalogue:
+    """A hundred groups of a hundred, as if they had been read again without a change."""
+    return Catalogue("main", {group: tuple(rows) for group, rows in _ROWS.items()})
+
+
+async def test_namespaces_are_branches_and_commands_stay_inside(bench: Bench) -> None:
+    conf = str(bench.home / "web.conf")
+    for ns in ("prod", "prod/eu"):
+        bench.program.run("backup", f"web.conf:{conf}", "--ns", ns, "--id", "db1")
+    async with opened(bench, view="snapshots", size=(120, 40)) as pilot:
+        await settled(pilot)
+        view = _view(pilot)
+        labels = [(node.depth, node.label) for node in view.groups.rows]
+        assert labels == [
+            (0, "main"),
+            (1, "host/web1"),
+            (1, "vm/100"),
+            (1, "prod"),
+            (2, "host/db1"),
+            (2, "eu"),
+            (3, "host/db1"),
+        ]
+        view.groups.go_to(view.groups.rows[-1].key)
+        await pilot.pause()
+        await press(pilot, "l", "L")
+        await until(pilot, lambda: "protected from" in screen_text(pilot))
+
+        (protected,) = bench.program.json("snapshots", "--ns", "prod/eu")
+        (other,) = bench.program.json("snapshots", "--ns", "prod")
+        assert (protected["protected"], other["protected"]) == (True, False)
+
+
+async def test_a_manifest_that_cannot_be_read_is_one_row(bench: Bench) -> None:
+    (bench.store / MIDDLE / "index.json.blob").write_bytes(b"rubbish")
+    async with opened(bench, view="snapshots", size=(120, 40)) as pilot:
+        await _in_web1(pilot)
+
+        line = next(line for line in screen_text(pilot).splitlines() if "2026-01-02" in line)
+
+        assert "? unreadable" in line

@@ -136,7 +136,6 @@ def ways_out(
         now_s: seconds since 1970.
     """
     group = hit.snapshot.group
-    count = len(chunk.snapshots)
     found = [
         WayOut(
             way=Way.OTHER_STORE,
@@ -160,27 +159,7 @@ def ways_out(
                 snapshot=good.snapshot,
             )
         )
-    job = _job_of(group, jobs, store)
-    if job is not None:
-        found.append(
-            WayOut(
-                way=Way.BACK_UP,
-                text=f"back up {group} again with {job.name}: the source may still have the data",
-                gain=f"may heal {fmt.plural(count, 'snapshot')}",
-                changes=True,
-                job=job.name,
-            )
-        )
-    else:
-        found.append(
-            WayOut(
-                way=Way.BACK_UP,
-                text=f"back up {group} again (2 Snaps: B): the source may still have the data",
-                gain=f"may heal {fmt.plural(count, 'snapshot')}",
-                store=store,
-                snapshot=hit.snapshot,
-            )
-        )
+    found.append(_new_backup(chunk, hit, _job_of(group, jobs, store), store))
     found.append(
         WayOut(
             way=Way.VERIFY,
@@ -199,6 +178,26 @@ def ways_out(
         )
     )
     return found
+
+
+def _new_backup(chunk: "LostChunk", hit: Hit, job: Job | None, store: str) -> WayOut:
+    group = hit.snapshot.group
+    gain = f"may heal {fmt.plural(len(chunk.snapshots), 'snapshot')}"
+    if job is None:
+        return WayOut(
+            way=Way.BACK_UP,
+            text=f"back up {group} again (2 Snaps: B): the source may still have the data",
+            gain=gain,
+            store=store,
+            snapshot=hit.snapshot,
+        )
+    return WayOut(
+        way=Way.BACK_UP,
+        text=f"back up {group} again with {job.name}: the source may still have the data",
+        gain=gain,
+        changes=True,
+        job=job.name,
+    )
 
 
 def _job_of(group: GroupId, jobs: Sequence[Job], store: str) -> Job | None:

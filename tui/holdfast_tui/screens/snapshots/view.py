@@ -33,6 +33,7 @@ _CRYPT = {
     CryptMode.ENCRYPT: "encrypted",
     CryptMode.SIGN_ONLY: "signed",
 }
+_MANY = 2000
 _WIDE = 100
 _HIGH = 28
 
@@ -71,6 +72,7 @@ class SnapshotsView(SnapshotActions):
         self._busy: dict[tuple[str, str], str] = {}
         self._info_wanted: bool | None = None
         self._counted_for: dict[str, frozenset[SnapshotId]] = {}
+        self._known_facts: dict[int, tuple[SnapshotRow, dict[str, str]]] = {}
 
         self._groups: RowList[Node] = RowList(
             self._group_columns(),
@@ -82,8 +84,8 @@ class SnapshotsView(SnapshotActions):
         )
         self._snapshots: RowList[SnapshotRow] = RowList(
             self._columns(flat=False),
-            key_of=lambda row: row.key,
-            facts_of=lambda row: dict(row.facts(self._now_s)),
+            key_of=lambda row: row.snapshot,
+            facts_of=self._facts_of,
             age_of=lambda row: self._now_s - row.time_s,
             is_problem=self._is_problem,
             marks_allowed=True,
@@ -189,6 +191,24 @@ class SnapshotsView(SnapshotActions):
             Column(title="note", cell=lambda row: (_one_line(row), "dim"), width_min=8, rank=4),
         ]
 
+    def _facts_of(self, row: SnapshotRow) -> dict[str, str]:
+        """For filters; texts of thousands of times cost too much for every letter typed."""
+        known = self._known_facts.get(id(row))
+        if known is None or known[0] is not row:
+            known = (row, dict(row.facts(self._now_s)))
+            self._known_facts[id(row)] = known
+        return known[1]
+
+    def _prepare_filters(self, catalogue: Catalogue) -> None:
+        """Make the texts of a long list before somebody types."""
+        if len(self._known_facts) > 2 * catalogue.count + _MANY:
+            self._known_facts = {}
+        if catalogue.count > _MANY:
+            rows = list(catalogue.rows)
+            self.read(
+                lambda: [self._facts_of(row) for row in rows], lambda _facts: None, group="facts"
+            )
+
     def _only(self, row: SnapshotRow) -> int | None:
         measured = self.hold.insights.usage.get(self.store_name)
         return None if measured is None else measured.usage.snapshots.get(row.snapshot)
@@ -230,6 +250,8 @@ class SnapshotsView(SnapshotActions):
             self._wants.store or catalogue.store,
         ):
             self._go_to(self._wants, is_complete=catalogue.is_complete)
+        if catalogue.is_complete and self.is_shown:
+            self._prepare_filters(catalogue)
         if catalogue.store == self.store_name and catalogue.is_complete and self.is_shown:
             self._look_deeper(catalogue)
 
@@ -244,6 +266,7 @@ class SnapshotsView(SnapshotActions):
 
     def shown(self) -> None:
         self._now_s = time.time()
+        self._known_facts = {}  # what is outdated may have become so
         self._fit()
         if self.store_name:
             self._load_usage()
@@ -570,7 +593,7 @@ class SnapshotsView(SnapshotActions):
         if target.snapshot:
             for row in self.snapshots.rows:
                 if str(row.snapshot) == target.snapshot:
-                    self.snapshots.go_to(row.key)
+                    self.snapshots.go_to(row.snapshot)
         if target.group or target.filter:
             self.add_class("-inside")
             self.snapshots.focus()

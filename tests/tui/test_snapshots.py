@@ -345,6 +345,7 @@ def _many() -> Catalogue:
 
 
 async def test_namespaces_are_branches_and_commands_stay_inside(bench: Bench) -> None:
+    (bench.store / "ns" / "prod" / "ns" / "eu").mkdir(parents=True)
     conf = str(bench.home / "web.conf")
     for ns in ("prod", "prod/eu"):
         bench.program.run("backup", f"web.conf:{conf}", "--ns", ns, "--id", "db1")

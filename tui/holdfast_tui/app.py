@@ -501,6 +501,19 @@ class HoldfastApp(App[str], inherit_bindings=False):
         at = panes.index(self.focused) if self.focused in panes else -step
         panes[(at + step) % len(panes)].focus()
 
+    def action_focus_next(self) -> None:
+        """Tab, which Textual's screens take before the app sees it."""
+        if self.screen.is_modal:
+            super().action_focus_next()
+        else:
+            self.action_pane(1)
+
+    def action_focus_previous(self) -> None:
+        if self.screen.is_modal:
+            super().action_focus_previous()
+        else:
+            self.action_pane(-1)
+
     def action_filter(self) -> None:
         from holdfast_tui.widgets.rowlist import RowList
 

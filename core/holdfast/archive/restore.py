@@ -74,6 +74,7 @@ class TreeRestore:
         self._target_fd = target_fd
         self._rules = rules
         self._patterns = PatternList(rules.patterns)
+        self._is_partial = rules.is_partial
         self._progress = progress
         self._here = EntryRestore(rules, {}, progress.warn)
         self._makers: list[EntryRestore] = []  # one for each thread
@@ -150,7 +151,12 @@ class TreeRestore:
             self._make_levels(level)
 
     def _is_wanted(self, entry: Entry, above: Level | None) -> bool:
-        inherited = above.is_wanted if above is not None else not len(self._patterns)
+        inherited = above.is_wanted if above is not None else not self._is_partial
+        if not self._is_partial:
+            return inherited
+        decided = self._rules.paths.get(self._here.path)
+        if decided is not None:
+            return decided
         if above is None or not len(self._patterns):
             return inherited
         match = self._patterns.match(b"/" + self._here.path, is_dir=entry.kind is Kind.DIRECTORY)
@@ -246,7 +252,7 @@ class TreeRestore:
         """Everything in a directory is there: its metadata, last."""
         is_root = level.parent is None
         metadata = level.entry.metadata
-        is_ours = not (is_root and len(self._patterns))  # a part does not own the whole target
+        is_ours = not (is_root and self._is_partial)  # a part does not own the whole target
         if is_ours and level.fd != NOT_OPEN and metadata is not None and not self._rules.dry_run:
             maker.path = level.path
             maker.writer.apply(level.fd, metadata, maker.problem)
@@ -269,7 +275,7 @@ class TreeRestore:
         level = self._level
         if level is None:
             raise AssertionError("an entry outside of a directory")
-        if len(self._patterns) and not self._is_wanted(entry, level):
+        if self._is_partial and not self._is_wanted(entry, level):
             return
         is_left_out = entry.device is not None and Without.DEVICES in self._rules.without
         if is_left_out or level.is_blocked or (not level.is_made and not self._make_levels(level)):
@@ -326,15 +332,16 @@ class TreeRestore:
             self._threads.drain()
 
     def _pretend(self, entry: Entry, level: Level) -> None:
-        verdict = Verdict.REPLACE
+        verdict = None
         if level.fd != NOT_OPEN:
             there = entry
             if entry.kind is Kind.HARDLINK:
                 there = self._first_name(entry)._replace(name=entry.name)
             with suppress(FileNotFoundError):
                 verdict = judge(there, entry.name, level.fd, self._rules.overwrite)
-        self._here.count_verdict(verdict)
-        if verdict in (Verdict.REPLACE, Verdict.RENAME):
+        if verdict is not None:
+            self._here.count_verdict(verdict)
+        if verdict in (None, Verdict.REPLACE, Verdict.RENAME):
             self._here.count(entry)
 
     # Hard links ----------------------------------------------------------------------------------

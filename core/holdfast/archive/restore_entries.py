@@ -98,6 +98,8 @@ class EntryRestore:
         outcome = self.outcome
         if verdict is Verdict.IDENTICAL:
             outcome.identical += 1
+        elif verdict is Verdict.REPLACE:
+            outcome.replaced += 1
         elif verdict is Verdict.SKIP:
             self.skip()
         elif verdict in (Verdict.CONFLICT, Verdict.RENAME):

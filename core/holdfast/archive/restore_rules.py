@@ -1,6 +1,7 @@
 """What a restore may do to what is there already, and what it did."""
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from holdfast.archive.patterns import Pattern
@@ -28,14 +29,22 @@ class RestoreRules:
     Attributes:
         overwrite: see Overwrite.
         patterns: paths to take in (or, with `!`, to leave out); none means everything.
+        paths: exact ones, without a leading slash, that are taken in (True) or left out again; each
+            counts for everything below it, and before any pattern.
         without: what of each entry is left out.
         dry_run: say what would happen, change nothing.
     """
 
     overwrite: Overwrite = Overwrite.FRESH
     patterns: tuple[Pattern, ...] = ()
+    paths: Mapping[bytes, bool] = field(default_factory=dict)
     without: Without = Without.NOTHING
     dry_run: bool = False
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether only some of the archive is wanted."""
+        return bool(self.patterns or self.paths)
 
 
 @dataclass(slots=True)
@@ -47,6 +56,7 @@ class RestoreOutcome:
         directories, others: made, or for directories merged into.
         content_bytes: content written.
         identical: entries that were there already, the same.
+        replaced: of the files and others, those that took the place of something else.
         skipped: paths left as they were because the rule says so, or that cannot be restored.
         conflicts: paths that differ and were not touched, or restored under another name.
         damaged: paths whose content cannot be read from the store.
@@ -58,6 +68,7 @@ class RestoreOutcome:
     others: int = 0
     content_bytes: int = 0
     identical: int = 0
+    replaced: int = 0
     skipped: list[str] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
@@ -70,6 +81,7 @@ class RestoreOutcome:
         self.others += other.others
         self.content_bytes += other.content_bytes
         self.identical += other.identical
+        self.replaced += other.replaced
         self.skipped += other.skipped
         self.conflicts += other.conflicts
         self.damaged += other.damaged

@@ -1,6 +1,7 @@
 """`holdfast restore`: bring files, an image or a blob back."""
 
 import os
+import sys
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
@@ -8,10 +9,14 @@ from holdfast.archive.restore_rules import Overwrite
 from holdfast.archive.restore_without import Without
 from holdfast.cli import key_source, plain_text, selection
 from holdfast.cli.console import Console
-from holdfast.errors import EXIT_OK, DamagedData
+from holdfast.errors import EXIT_OK, BadRequest, DamagedData
+from holdfast.host import files
 from holdfast.operations.restore import Restored, RestoreRequest, restore
+from holdfast.shown import printable
+from holdfast.units import MIB
 
 _SHOWN_MAX: Final = 20
+_LIST_BYTES_MAX: Final = 64 * MIB
 _WITHOUT: Final = {
     "--no-owner": (Without.OWNER, "everything belongs to whoever restores"),
     "--no-setid": (Without.SETID, "no set-user and set-group bits, no file capabilities"),
@@ -35,6 +40,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="only paths that match; `!PATTERN` takes some out again",
     )
     parser.add_argument(
+        "--include-from0",
+        metavar="FILE",
+        help="exact paths, each ended by a zero byte; one that begins with ! is taken out again",
+    )
+    parser.add_argument(
         "--overwrite",
         choices=[rule.value for rule in Overwrite if rule is not Overwrite.FRESH],
         help="what to do with files that exist and differ (default: want an empty target)",
@@ -53,6 +63,7 @@ def run(args: Namespace, console: Console) -> int:
         target=args.target,
         archive=args.archive,
         patterns=tuple(os.fsencode(pattern) for pattern in args.include),
+        paths=_paths(args.include_from0) if args.include_from0 is not None else {},
         overwrite=Overwrite(args.overwrite or Overwrite.FRESH.value),
         without=_without(args),
         dry_run=args.dry_run,
@@ -65,6 +76,33 @@ def run(args: Namespace, console: Console) -> int:
     else:
         _tell(outcome, request, console)
     return DamagedData.exit_code if outcome.tree.damaged else EXIT_OK
+
+
+def _paths(filename: str) -> dict[bytes, bool]:
+    """Exact paths out of a file, or of standard input for `-`.
+
+    Raises:
+        BadRequest: it holds none.
+        HoldfastError: it cannot be read.
+    """
+    if filename == "-":
+        data = sys.stdin.buffer.read(_LIST_BYTES_MAX + 1)
+    else:
+        with files.explained(f"reading {filename}"), open(filename, "rb") as source:  # or a pipe
+            data = source.read(_LIST_BYTES_MAX + 1)
+    if len(data) > _LIST_BYTES_MAX:
+        raise BadRequest(f"{filename} is larger than {_LIST_BYTES_MAX >> 20} MiB")
+    found: dict[bytes, bool] = {}
+    for item in data.split(b"\0"):
+        path = item.removeprefix(b"!")
+        parts = [part for part in path.split(b"/") if part not in (b"", b".")]
+        if b".." in parts:
+            raise BadRequest(f"{filename}: {printable(path)} leads upwards")
+        if path:
+            found[b"/".join(parts)] = path is item
+    if not any(found.values()):
+        raise BadRequest(f"{filename} names no path to restore")
+    return found
 
 
 def _without(args: Namespace) -> Without:
@@ -83,6 +121,7 @@ def _document(outcome: Restored, request: RestoreRequest) -> dict[str, object]:
         "files": tree.files + outcome.images + outcome.blobs,
         "bytes": tree.content_bytes + outcome.image_bytes,
         "identical": tree.identical,
+        "replaced": tree.replaced,
         "skipped": tree.skipped,
         "conflicts": tree.conflicts,
         "damaged": tree.damaged,

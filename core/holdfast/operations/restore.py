@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -44,6 +44,7 @@ class RestoreRequest:
         target: a directory for trees; for a single image or blob also a file or device.
         archive: one of the snapshot's archives; None for all of them.
         patterns: paths to take in, or with `!` to leave out; none means everything.
+        paths: exact ones, see RestoreRules.
         without: what to leave out of each entry of a tree.
         key: of an encrypted snapshot.
     """
@@ -52,10 +53,16 @@ class RestoreRequest:
     target: str
     archive: str | None = None
     patterns: tuple[bytes, ...] = ()
+    paths: Mapping[bytes, bool] = field(default_factory=dict)
     overwrite: Overwrite = Overwrite.FRESH
     without: Without = Without.NOTHING
     dry_run: bool = False
     key: EncryptionKey | None = None
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether only some paths are wanted."""
+        return bool(self.patterns or self.paths)
 
 
 @dataclass(slots=True)
@@ -91,7 +98,7 @@ def restore(
         for archive, target in zip(chosen, targets, strict=True):
             progress.phase(archive.name)
             run.restore(archive, target)
-    if request.patterns and run.restored.tree.is_empty:
+    if request.is_partial and run.restored.tree.is_empty:
         raise NothingMatched(
             "no path in the snapshot matches",
             hint="`holdfast ls SNAPSHOT ARCHIVE -R` shows what there is; `*` stops at slashes",
@@ -130,7 +137,7 @@ def _targets(chosen: list[Archive], request: RestoreRequest) -> list[str]:
     trees = sum(map(_is_tree, chosen))
     if not chosen:
         raise NotFound(f"{request.snapshot} holds nothing that can be restored")
-    if request.patterns and not trees:
+    if request.is_partial and not trees:
         raise BadRequest("patterns choose files of an archive of files, and there is none here")
     if len(chosen) == 1 and not trees:
         target = request.target
@@ -171,7 +178,7 @@ class _Run:
             self._tree(archive, target)
         elif archive.filenames[0].endswith(".fidx"):
             self._image(archive, target)
-        elif not self._request.patterns:
+        elif not self._request.is_partial:
             self._blob(archive, target)
 
     def _tree(self, archive: Archive, target: str) -> None:
@@ -179,12 +186,13 @@ class _Run:
         rules = RestoreRules(
             overwrite=request.overwrite,
             patterns=tuple(parse_arguments(request.patterns, default=Match.INCLUDE)),
+            paths=request.paths,
             without=request.without,
             dry_run=request.dry_run,
         )
         with ExitStack() as stack:
-            meta, payload = self._streams(archive, stack, is_whole=not rules.patterns)
-            self._progress.total(bytes=(payload or meta).size if not rules.patterns else None)
+            meta, payload = self._streams(archive, stack, is_whole=not rules.is_partial)
+            self._progress.total(bytes=(payload or meta).size if not rules.is_partial else None)
             what = f"archive {archive.name}"
             decoder = Decoder(meta, payload, what=what)
             run = TreeRestore(
@@ -225,7 +233,7 @@ class _Run:
         return self._store.open_index(self._request.snapshot, filename, key=self._request.key)
 
     def _image(self, archive: Archive, target: str) -> None:
-        if self._request.patterns:
+        if self._request.is_partial:
             return
         rule = self._request.overwrite
         _make_parent(target, dry_run=self._request.dry_run)

@@ -423,12 +423,13 @@ class RowList(Painted, Generic[Row], can_focus=True):
         return parts
 
     def _row_line(self, row: Row, place: int) -> list[Part]:
-        marked = self._key_of(row) in self._marks
-        if self._range_from is not None and not marked:
+        mark = self.mark_of(row)
+        if self._range_from is not None and mark != "*":
             low, high = sorted((self._range_from, self._cursor))
-            marked = low <= place <= high
+            mark = "*" if low <= place <= high else mark
+        marked = mark == "*"
         cursor = ">" if place == self._cursor and self.has_focus else " "
-        parts: list[Part] = [(cursor, "accent"), ("*" if marked else " ", "marked")]
+        parts: list[Part] = [(cursor, "accent"), (mark, "marked")]
         last = len(self._layout) - 1
         for number, (column, width) in enumerate(self._layout):
             cell = column.cell(row)
@@ -480,6 +481,10 @@ class RowList(Painted, Generic[Row], can_focus=True):
     def set_marks(self, keys: Iterable[Hashable]) -> None:
         self._marks = set(keys)
         self._marks_changed()
+
+    def mark_of(self, row: Row) -> str:
+        """What stands before a row: `*` for a marked one."""
+        return "*" if self._key_of(row) in self._marks else " "
 
     def chosen(self) -> list[Row]:
         """The marked rows, or the one under the cursor."""

@@ -67,11 +67,14 @@ class Accessor:
 
     def children_in_archive_order(self, directory: Entry) -> list[Entry]:
         """What a directory holds, as it was written: almost always by name."""
+        return list(self.each_child(directory))
+
+    def each_child(self, directory: Entry) -> Iterator[Entry]:
+        """The same one by one, for directories too large to wait for."""
         table = self._table(directory)
         window = self._window
         is_split = self.is_split
         position = directory.body
-        found: list[Entry] = []
         for distance, size in self._sorted_rows(directory, table):
             start = table.start - distance
             if start < position:
@@ -82,8 +85,7 @@ class Accessor:
             position = entry.end
             if position > table.start:
                 raise window.damaged(start, "an entry reaches into its directory's table")
-            found.append(entry)
-        return found
+            yield entry
 
     def child(self, directory: Entry, name: bytes) -> Entry | None:
         """The entry called `name`, found by hash; None when there is none (DamagedData)."""

@@ -144,3 +144,50 @@ def test_second_backup_reads_no_content(program: Program, tree: Path) -> None:
     read = [line for line in calls if reading.search(line)]
     assert len(opened) >= 30  # described, by the process that walks
     assert read == []
+
+
+def test_a_list_of_exact_paths_is_restored_as_it_says(program: Program) -> None:
+    root = program.home / "odd"
+    names = [b"plain", b"st*r", b"[x]", b"new\nline", b"!bang", b"\xff\xfe", b"with blank"]
+    for name in names:
+        path = os.path.join(os.fsencode(root), b"dir", name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        Path(os.fsdecode(path)).write_bytes(name)
+    program.run("backup", "odd", "--id", "odd")
+    wanted = [b"/dir/st*r", b"/dir/new\nline", b"dir/\xff\xfe", b"/dir/!bang", b"/nothing"]
+    listed = program.home / "list"
+    listed.write_bytes(b"\0".join(wanted))
+
+    planned = program.json("restore", "host/odd", "a", "--include-from0", listed, "--dry-run")
+    program.run("restore", "host/odd", "a", "--include-from0", listed)
+    everything = b"/dir\0!/dir/plain\0"
+    program.run("restore", "host/odd", "b", "--include-from0", "-", stdin=everything)
+
+    assert planned["files"] == 4
+    some, rest = (set(os.listdir(os.fsencode(program.home / one / "dir"))) for one in "ab")
+    assert some == {b"st*r", b"new\nline", b"\xff\xfe", b"!bang"}
+    assert rest == set(names) - {b"plain"}
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_list_of_paths_that_names_none_is_refused(program: Program) -> None:
+    program.run("backup", "tree", "--id", "one")
+    empty = program.home / "empty"
+    for content in (b"", b"\0", b"!/sub\0", b"/../etc\0"):
+        empty.write_bytes(content)
+        program.run("restore", "host/one", "back", "--include-from0", empty, code=2)
+    empty.write_bytes(b"/absent\0")
+    program.run("restore", "host/one", "back", "--include-from0", empty, code=15)
+    program.run("restore", "host/one", "back", "--include-from0", "missing", code=1)
+
+
+def test_a_dry_run_tells_new_from_replaced(program: Program, tree: Path) -> None:
+    program.run("backup", "tree", "--id", "one")
+    (tree / "sub" / "file-3").write_text("mine")
+    (tree / "sub" / "file-4").unlink()
+
+    planned = program.json("restore", "host/one", "tree", "--overwrite", "always", "--dry-run")
+    done = program.json("restore", "host/one", "tree", "--overwrite", "always")
+
+    assert (planned["files"], planned["replaced"]) == (2, 1)
+    assert (done["files"], done["replaced"]) == (2, 1)

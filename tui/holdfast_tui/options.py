@@ -53,4 +53,16 @@ class Options:
             words += ["--store", store]
         if self.keyfile:
             words += ["--keyfile", self.keyfile]
-        return shlex.join([*words, *command])
+        return " ".join(map(_shell_word, [*words, *command]))
+
+
+def _shell_word(word: str) -> str:
+    """A word as a shell reads it: printable, whatever bytes are in it."""
+    if word.isprintable():
+        return shlex.quote(word)
+    pieces = []
+    for byte in word.encode("utf-8", "surrogateescape"):
+        char = chr(byte)
+        is_plain = byte < 127 and char.isprintable() and char not in "\\'"  # noqa: PLR2004  # ASCII
+        pieces.append(char if is_plain else f"\\x{byte:02x}")
+    return f"$'{''.join(pieces)}'"

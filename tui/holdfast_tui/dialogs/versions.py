@@ -14,8 +14,13 @@ from holdfast_tui.dialogs.dialog import Dialog
 from holdfast_tui.model.rows import Cell, Clip, Column
 from holdfast_tui.model.snapshots import SnapshotRow
 from holdfast_tui.render import fmt
+from holdfast_tui.render.clean import clean
 from holdfast_tui.render.look import STYLE_OF_MARK, Look
+from holdfast_tui.widgets.linepane import LinePane
 from holdfast_tui.widgets.rowlist import RowList
+from holdfast_tui.widgets.strips import Line
+
+_WARNINGS_SHOWN = 5
 
 
 class Chosen(NamedTuple):
@@ -122,19 +127,31 @@ class VersionsDialog(Dialog[Chosen]):
     VersionsDialog RowList { height: auto; max-height: 20; min-height: 3; }
     """
 
-    def __init__(self, title: str, rows: Sequence[Any], look: Look, *, found: bool = False) -> None:
+    def __init__(
+        self,
+        title: str,
+        rows: Sequence[Any],
+        look: Look,
+        *,
+        found: bool = False,
+        warnings: Sequence[str] = (),
+    ) -> None:
         super().__init__(title, "enter goes there - esc closes")
         self._rows = list(rows)
+        self._warnings = list(warnings)
         self._columns = _found_columns() if found else _version_columns(look)
 
     def body(self) -> list[Widget]:
         rows: RowList[Any] = RowList(self._columns, key_of=lambda row: row.key)
         rows.styles.height = min(18, max(3, len(self._rows) + 1))
-        return [rows]
+        lines: list[Line] = [
+            [("X ", "bad"), (clean(text), "dim")] for text in self._warnings[:_WARNINGS_SHOWN]
+        ]
+        return [rows, LinePane(lines, classes="-auto")]
 
     def ready(self) -> None:
         rows = self.query_one(RowList)
-        rows.set_empty("No finished snapshot of this group has it.", "esc closes.")
+        rows.set_empty("No readable snapshot of this group has it.", "esc closes.")
         rows.set_rows(self._rows)
         rows.focus()
 

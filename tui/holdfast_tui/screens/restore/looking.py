@@ -188,7 +188,7 @@ class Looking(Shared):
             if row is not None:
                 self._show_versions(row, same, warned.warnings)
             else:
-                self._show_paths(paths)
+                self._show_paths(paths, warned.warnings)
 
         self.read(look, found, group="versions")
 
@@ -200,19 +200,19 @@ class Looking(Shared):
             VersionRow(version, self.place.snapshot in version.snapshots, verified)
             for version in versions
         ]
-        self.say(
-            f"{fmt.plural(len(rows), 'distinct version')} in "
-            f"{fmt.plural(sum(len(version.snapshots) for version in versions), 'snapshot')}"
-            + (f", {len(warnings)} could not be read" if warnings else ""),
-            "warn" if warnings else "text",
-        )
-        dialog = VersionsDialog(f"Versions of {printable(row.name)}", rows, self.look)
+        count = sum(len(version.snapshots) for version in versions)
+        title = f"{printable(row.name)}: {fmt.plural(len(rows), 'version')} in {count} snapshots"
+        self.say("")
+        dialog = VersionsDialog(title + _unread(warnings), rows, self.look, warnings=warnings)
         self.run_worker(self._choose(dialog, row.path), group="choose")
 
-    def _show_paths(self, paths: list[FoundPath]) -> None:
+    def _show_paths(self, paths: list[FoundPath], warnings: list[str]) -> None:
         rows: list[Any] = [FoundRow(path) for path in paths[:_FOUND_MAX]]
-        self.say(f"{len(paths):,} paths in all snapshots of the group")
-        dialog = VersionsDialog("Found in the group's snapshots", rows, self.look, found=True)
+        self.say("")
+        title = f"Found in all snapshots of {self.place.group}: {fmt.plural(len(paths), 'path')}"
+        dialog = VersionsDialog(
+            title + _unread(warnings), rows, self.look, found=True, warnings=warnings
+        )
         self.run_worker(self._choose(dialog, None), group="choose")
 
     async def _choose(self, dialog: VersionsDialog, path: bytes | None) -> None:
@@ -225,3 +225,7 @@ class Looking(Shared):
 
         self.place = replace(self.place, snapshot=snapshot)
         self.open_archive(archive, path=path.rpartition(b"/")[0], cursor=path)
+
+
+def _unread(warnings: list[str]) -> str:
+    return f", {len(warnings)} damaged" if warnings else ""

@@ -104,8 +104,8 @@ class Planning(Shared):
             lines: list[Line] = [[(" l goes in, h goes out; files are marked with space", "dim")]]
             if self._kept is not None:
                 kept = self._kept
-                what = f"{kept.snapshot} to {clean(kept.target)}"
-                lines.append([(" unfinished: ", "warn"), (what, "text"), ("  R goes on", "key")])
+                what = f" with {kept.snapshot} to {clean(kept.target)}"
+                lines.append([(" unfinished: ", "warn"), ("R goes on", "key"), (what, "text")])
             pane.set_lines(lines)
             return
         pane.set_lines(self._plan_lines(self.archive))

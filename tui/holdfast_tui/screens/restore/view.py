@@ -23,6 +23,7 @@ from holdfast_tui.model.request import Target
 from holdfast_tui.model.restore_plan import POLICIES
 from holdfast_tui.model.search import SHOWN_MAX
 from holdfast_tui.model.snapshots import Catalogue, SnapshotRow
+from holdfast_tui.model.stores import StoreFacts
 from holdfast_tui.model.tasks import TaskBoard
 from holdfast_tui.render import fmt
 from holdfast_tui.screens.restore import columns
@@ -132,6 +133,12 @@ class RestoreView(Planning, Finding, OtherSide, Looking):
     def catalogue_seen(self, catalogue: Catalogue) -> None:
         del catalogue
         if self.place.level in (Level.GROUPS, Level.SNAPSHOTS):
+            self.show_level(fresh=False)
+
+    def stores_seen(self, stores: Sequence[StoreFacts]) -> None:
+        del stores
+        self.remember_of_last_time()
+        if self.place.level is Level.GROUPS:
             self.show_level(fresh=False)
 
     def tasks_seen(self, board: TaskBoard) -> None:

@@ -17,7 +17,10 @@ from tests.harness.restore_view import (
 )
 from tests.harness.tui import Bench, app_of, opened, press, screen_text, settled, until
 
+from holdfast.archive.open import OpenSnapshot
 from holdfast.archive.restore_rules import Overwrite
+from holdfast.datastore.store import Access, Datastore
+from holdfast.ids import SnapshotId
 
 API = "nginx/conf.d/api.conf"
 
@@ -194,16 +197,44 @@ async def test_a_name_is_found_in_all_snapshots_of_the_group(bench: Bench) -> No
         assert view.left.current_key == b"new-first.txt"
 
 
+def lose_chunks(bench: Bench, snapshot: str, filename: str, path: bytes | None) -> None:
+    """Remove the chunks of one file, or of a whole stream, from the store."""
+    store = Datastore.open(str(bench.store), Access.READ_ONLY)
+    opened = OpenSnapshot(store, SnapshotId.parse(snapshot))
+    with opened:
+        if path is None:
+            index = store.open_index(opened.snapshot, filename)
+            digests = [index.digest_at(at) for at in range(index.chunk_count)]
+        else:
+            tree = opened.tree(filename)
+            entry = tree.accessor.lookup(path)
+            assert entry is not None
+            digests = [digest for digest, _start, _length in tree.extents(entry)]
+    for digest in digests:
+        (bench.store / ".chunks" / digest.hex()[:4] / digest.hex()).unlink()
+
+
 async def test_damaged_files_are_marked_and_said_in_the_plan(bench: Bench) -> None:
+    lose_chunks(bench, bench.snapshots[0], "etc.pxar", b"big.bin")
     async with opened(bench, view="restore", size=(100, 40)) as pilot:
-        view = await files_of(pilot)
-        assert view.archive is not None
-        assert view.archive.bad_stretches
-        assert "X damaged" in screen_text(pilot)
+        await files_of(pilot, older=2)
+        shown = screen_text(pilot)
+        assert "X damaged" in next(line for line in shown.splitlines() if "big.bin" in line)
         await go(pilot, "asterisk")
         plan = await planned(pilot)
 
+        assert "1 damaged" in plan
         assert "damaged files are left out" in plan
+
+
+async def test_an_archive_that_cannot_be_read_says_so(bench: Bench) -> None:
+    lose_chunks(bench, bench.snapshots[0], "etc.mpxar.didx", None)
+    async with opened(bench, view="restore", size=(80, 24)) as pilot:
+        await files_of(pilot, older=2)
+
+        assert "is damaged" in screen_text(pilot)
+        await go(pilot, "h")
+        assert "etc.pxar" in screen_text(pilot)
 
 
 async def test_an_image_wants_its_target_typed(bench: Bench) -> None:

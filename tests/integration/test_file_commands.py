@@ -14,6 +14,9 @@ from tests.harness.program import Program
 from tests.harness.sessions import small_store
 from tests.harness.tree_compare import snapshot_of
 
+from holdfast.datastore.store import Access, Datastore
+from holdfast.ids import GroupId
+
 
 @pytest.fixture
 def program() -> Iterator[Program]:
@@ -191,3 +194,21 @@ def test_a_dry_run_tells_new_from_replaced(program: Program, tree: Path) -> None
 
     assert (planned["files"], planned["replaced"]) == (2, 1)
     assert (done["files"], done["replaced"]) == (2, 1)
+
+
+def test_what_is_left_comes_back_when_the_first_contents_are_lost(program: Program) -> None:
+    root = program.home / "big"
+    root.mkdir()
+    for name in ("a", "b", "c"):
+        (root / name).write_bytes(os.urandom(9 << 20))
+    program.run("backup", "big", "--id", "big")
+    store = Datastore.open(str(program.home / "store"), Access.READ_ONLY)
+    (snapshot,) = store.snapshots(GroupId.parse("host/big"))
+    digest = store.open_index(snapshot, "big.ppxar.didx").digest_at(0).hex()
+    (program.home / "store" / ".chunks" / digest[:4] / digest).unlink()
+
+    restored = program.run("--json", "restore", "host/big", "back", code=20).document
+
+    assert restored["damaged"] == ["a"]
+    assert (program.home / "back" / "c").read_bytes() == (root / "c").read_bytes()
+    assert not (program.home / "back" / "a").exists()

@@ -227,3 +227,24 @@ def test_unit_files_are_written_where_asked(host: Host) -> None:
 
     (path,) = out.split()
     assert f"--config {host.config}" in Path(path).read_text()
+
+
+def test_a_job_is_added_with_its_schedule_and_only_once(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    store = tmp_path / "store"
+    (store / ".chunks").mkdir(parents=True)
+    host.config.write_text(f'# mine\n[stores.main]\npath = "{store}"\n')
+    words = ["job", "add", "nightly", "--source", "etc.pxar:/etc", "--schedule", "21:00"]
+
+    assert host.start(*words, "--keep-daily", "7", "--verify", "last").wait() == 0
+    assert host.start(*words).wait() == 2
+    assert host.start("job", "add", "other", "--schedule", "25:61").wait() == 2
+    assert host.start("--read-only", "job", "add", "third", "--kind", "gc").wait() == 13
+
+    text = host.config.read_text()
+    assert text.startswith("# mine\n")
+    assert "[jobs.nightly]" in text
+    assert 'sources = ["etc.pxar:/etc"]' in text
+    assert "keep-daily = 7" in text
+    assert "other" not in text
+    assert "third" not in text

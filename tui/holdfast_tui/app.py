@@ -194,6 +194,11 @@ class HoldfastApp(App[str], inherit_bindings=False):
             names = []
         self.last_visit_s = self.state.number("last-visit")
         self._follow_stores(names)
+        if not names and not self.has_offered_first_steps and not self.gate.read_only:
+            self.has_offered_first_steps = True
+            from holdfast_tui.dialogs.wizard import Wizard
+
+            self.push_screen(Wizard())
 
     def _follow_stores(self, names: Sequence[str]) -> None:
         """Begin with stores that are new and end with those that are gone."""
@@ -212,6 +217,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
         self._pass_on(lambda view: view.stores_seen(list(self.store_facts.values())))
 
     has_looked_for_stores = False
+    has_offered_first_steps = False
 
     def look_soon(self) -> None:
         """Have the feeds read again, without waiting for a change."""

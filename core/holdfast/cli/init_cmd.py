@@ -1,9 +1,11 @@
 """`holdfast init`: make a store and remember it in the configuration."""
 
+import os
 from argparse import ArgumentParser, Namespace
 
 from holdfast.cli.console import Console
 from holdfast.config.stores import KEEP_NAMES
+from holdfast.datastore import key_files
 from holdfast.datastore.options import ChunkOrder, SyncLevel
 from holdfast.errors import EXIT_OK, ReadOnlyViolation
 from holdfast.operations.init_store import InitRequest, init_store
@@ -46,6 +48,9 @@ def run(args: Namespace, console: Console) -> int:
         options["sync-level"] = args.sync_level
     if args.verify_new:
         options["verify-new"] = True
+    if args.keyfile:
+        key_files.load(args.keyfile)
+        options["keyfile"] = os.path.abspath(args.keyfile)
     for name in KEEP_NAMES:
         if (count := getattr(args, f"keep_{name}")) is not None:
             options[f"keep-{name}"] = count

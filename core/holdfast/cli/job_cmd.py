@@ -8,8 +8,9 @@ from typing import Any, Final
 from holdfast.cli import arguments, commands, journaled, plain_text
 from holdfast.cli.console import Console
 from holdfast.config import edit
-from holdfast.config.jobs import JobKind, JobSettings
+from holdfast.config.jobs import JobKind, JobSettings, VerifyPolicy
 from holdfast.config.settings import Settings
+from holdfast.config.stores import KEEP_NAMES
 from holdfast.errors import (
     EXIT_OK,
     EXIT_WARNINGS,
@@ -53,6 +54,27 @@ def add_arguments(parser: ArgumentParser) -> None:
             )
         if name == "wait":
             verb.add_argument("timeout", nargs="?", type=float, metavar="SECONDS")
+    _add_options(verbs.add_parser("add", help="put a new job into the configuration"))
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument(
+        "--kind", choices=[kind.value for kind in JobKind if kind is not JobKind.COMMAND]
+    )
+    parser.add_argument(
+        "--source", action="append", default=[], metavar="SPEC", help="as `backup` takes it"
+    )
+    parser.add_argument(
+        "--schedule", action="append", default=[], metavar="EVENT", help="such as `21:00`"
+    )
+    parser.add_argument(
+        "--verify", choices=[policy.value for policy in VerifyPolicy], help="after each backup"
+    )
+    for name in KEEP_NAMES:
+        parser.add_argument(
+            f"--keep-{name}", type=int, metavar="N", help=f"keep N {name} snapshots"
+        )
 
 
 def run(args: Namespace, console: Console) -> int:
@@ -60,6 +82,8 @@ def run(args: Namespace, console: Console) -> int:
     settings = Settings.read(args.config)
     if args.verb == "list":
         return _list(args, console, settings)
+    if args.verb == "add":
+        return _add(args, console, settings)
     job = settings.job(args.name)
     if args.verb == "show":
         return _show(args, console, job)
@@ -71,6 +95,27 @@ def run(args: Namespace, console: Console) -> int:
         return _run(args, console, settings, job)
     edit.set_value(args.config, ("jobs", job.name, "enabled"), value=args.verb == "enable")
     console.remark(f"job {job.name} is {args.verb}d")
+    return EXIT_OK
+
+
+def _add(args: Namespace, console: Console, settings: Settings) -> int:
+    if args.read_only:
+        raise ReadOnlyViolation("a job cannot be added with --read-only")
+    options: dict[str, str | int | bool | Sequence[str]] = {
+        "kind": args.kind or JobKind.BACKUP.value,
+        "store": settings.store(args.store).name,
+    }
+    if args.source:
+        options["sources"] = args.source
+    if args.schedule:
+        options["schedule"] = args.schedule
+    if args.verify:
+        options["verify"] = args.verify
+    for name in KEEP_NAMES:
+        if (count := getattr(args, f"keep_{name}")) is not None:
+            options[f"keep-{name}"] = count
+    edit.add_job(args.config, args.name, options)
+    console.remark(f"job {args.name} is in {args.config}")
     return EXIT_OK
 
 

@@ -1,7 +1,7 @@
 """Changes to the configuration file that keep its comments, order and layout."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from holdfast.config import toml_source
 from holdfast.config.settings import Settings
@@ -21,21 +21,39 @@ def add_store(path: str, name: str, options: Mapping[str, str | int | bool]) -> 
         BadRequest: the name or the path is taken, or the file would not be valid afterwards.
         HoldfastError: it cannot be written.
     """
-    import tomlkit
-
     if name in Settings.read(path).stores:
         raise BadRequest(
             f"{path} already has a store called {name!r}", hint="choose another --name"
         )
+    _add_table(path, "stores", name, options)
+
+
+def add_job(path: str, name: str, options: Mapping[str, str | int | bool | Sequence[str]]) -> None:
+    """Write a new `[jobs.NAME]` into the file.
+
+    Raises:
+        BadRequest: the name is taken, or the file would not be valid afterwards.
+        HoldfastError: it cannot be written.
+    """
+    if name in Settings.read(path).jobs:
+        raise BadRequest(f"{path} already has a job called {name!r}", hint="choose another name")
+    _add_table(path, "jobs", name, options)
+
+
+def _add_table(
+    path: str, area: str, name: str, options: Mapping[str, str | int | bool | Sequence[str]]
+) -> None:
+    import tomlkit
+
     document = tomlkit.parse(_text(path))
-    stores = document.get("stores")
-    if stores is None:
-        stores = tomlkit.table(is_super_table=True)
-        document["stores"] = stores
+    tables = document.get(area)
+    if tables is None:
+        tables = tomlkit.table(is_super_table=True)
+        document[area] = tables
     table = tomlkit.table()
     for key, value in options.items():
         table[key] = value
-    stores[name] = table
+    tables[name] = table
     replace(path, tomlkit.dumps(document))
 
 

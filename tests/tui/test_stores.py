@@ -119,7 +119,8 @@ async def test_the_first_steps_come_by_themselves_and_end_with_a_backup(fresh: B
         await press(pilot, "enter", "ctrl+u", *keys_of(f"etc.pxar:{fresh.home / 'etc'}"))
         await press(pilot, "enter", "enter", "enter", "enter", "enter")
         await until(pilot, lambda: "job add" in screen_text(pilot), what="the commands")
-        await press(pilot, "enter")
+        await pilot.press("enter")
+        await until(pilot, lambda: "backup" in app_of(pilot).store_facts, what="the new store")
         await until(
             pilot,
             lambda: (
@@ -132,7 +133,7 @@ async def test_the_first_steps_come_by_themselves_and_end_with_a_backup(fresh: B
     job = settings.jobs["backup-backup"]
     assert (job.keep.daily, job.keep.weekly, job.keep.monthly) == (7, 4, 6)
     assert settings.stores["backup"].keyfile == str(key)
-    (snapshot,) = fresh.program.json("snapshots")["snapshots"]
+    (snapshot,) = fresh.program.json("snapshots")
     assert snapshot["archives"][0]["name"] == "etc.pxar"
 
 

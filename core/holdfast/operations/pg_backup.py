@@ -10,7 +10,6 @@ Steps as the manual asks for (Continuous Archiving, Making a Base Backup Using t
 
 import os
 import tempfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -68,6 +67,7 @@ _WARNINGS_MAX: Final = 1000
 _HISTORY_BYTES_MAX: Final = 1 * MIB
 _WAL_WAIT_S: Final = 60
 _WAL_STEP_S: Final = 0.2
+_TIMELINE_DIGITS: Final = 8
 DATA_STEM: Final = "base"
 WAL_STEM: Final = "wal"
 CONFIG_STEM: Final = "conf"
@@ -104,13 +104,11 @@ class PgBackupRequest:
         parent: snapshot that a differential is relative to; None for a full backup.
         by_lsn: decide by page LSN where that is safe.
         fast: have the checkpoint made at once instead of over some minutes.
-        include_wal: store the WAL without which the backup is worth nothing.
-        force: go on although the server's archiving fails.
+        include_wal: store the WAL without which the backup is worth nothing; otherwise wait until
+            the server has archived it.
         stream: have the server send its files, into a directory below `scratch` first, instead of
             reading them where they lie.
         scratch: empty for the system's place for temporary files.
-        wait_for_wal: asked until it says that the archive has a segment, when WAL is not stored
-            here; None not to wait.
     """
 
     cluster: str
@@ -120,13 +118,11 @@ class PgBackupRequest:
     by_lsn: bool = False
     fast: bool = True
     include_wal: bool = True
-    force: bool = False
     stream: bool = False
     scratch: str = ""
     settings: SessionSettings = DEFAULT_SETTINGS
     comment: str = ""
     owner: str = "root@pam"
-    wait_for_wal: Callable[[str], bool] | None = None
 
     @property
     def group(self) -> GroupId:
@@ -198,7 +194,7 @@ def _facts(server: Server, request: PgBackupRequest) -> Row:
         raise Refused("this server is a standby; base backups are taken from the primary")
     if facts["wal_level"] == "minimal":
         raise Refused("wal_level is minimal, with which no backup can be made whole")
-    if facts["failing_wal"] and not request.force and not request.include_wal:
+    if facts["failing_wal"] and not request.include_wal:
         raise Refused(
             f"archiving fails since {facts['failing_wal']}, and the backup needs its WAL",
             hint="see the server's log, or store the WAL with the backup",
@@ -316,8 +312,8 @@ class _Run:
         if request.include_wal:
             self._store_wal(trees, record)
         trees.close()
-        if not request.include_wal and request.wait_for_wal is not None:
-            self._wait_for_archive(request.wait_for_wal, last)
+        if not request.include_wal:
+            self._wait_for_archive(last)
         config = self._config_directory()
         if config:
             self._store_config(session, config)
@@ -500,13 +496,19 @@ class _Run:
         found.append(Found(Kind.END, b"pg_wal", b"", None))
         trees.archive(WAL_STEM, directory, found, is_listed=False)
 
-    def _wait_for_archive(self, has_segment: Callable[[str], bool], name: str) -> None:
+    def _wait_for_archive(self, name: str) -> None:
+        """Wait until the server has archived a segment, which is nowhere else."""
         deadline = self._clock.monotonic_s() + _WAL_WAIT_S
-        while not has_segment(name):
+        while not self._is_archived(name):
             if self._clock.monotonic_s() > deadline:
                 self.warn(f"WAL {name} is not archived yet; without it this backup is worthless")
                 return
             self._clock.wait(_WAL_STEP_S)
+
+    def _is_archived(self, name: str) -> bool:
+        last = self._server.row("SELECT last_archived_wal AS name FROM pg_stat_archiver")["name"]
+        # names of one timeline ascend; `.backup` files carry the name of their first segment
+        return bool(last) and last[:_TIMELINE_DIGITS] == name[:_TIMELINE_DIGITS] and last >= name
 
 
 def _never(_path: bytes, _size: int) -> bool:

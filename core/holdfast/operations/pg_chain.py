@@ -150,7 +150,9 @@ class BaseChain:
             for name in reversed(self.record.chain):
                 below = SnapshotId(snapshot.group, name_to_epoch(name))
                 try:
-                    opened = stack.enter_context(OpenSnapshot(store, below, key))
+                    opened = stack.enter_context(
+                        OpenSnapshot(store, below, key, read_ahead=read_ahead)
+                    )
                     self._layers.append(_Layer(opened))
                 except NotFound:
                     raise NotFound(

@@ -5,6 +5,7 @@ An audit hook cannot be taken off again, so there is one for the whole process, 
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,12 +17,20 @@ _CHANGES = {
 }
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _HARMLESS = ("/dev/null", "/dev/tty")
+_READS = {"open", "os.listdir", "os.scandir"}
 _seen: list[str] = []
+_reads: list[str] = []
+_loop_thread = 0
+_below = ""
 _is_on = False
 _is_installed = False
 
 
 def _hook(event: str, args: tuple[Any, ...]) -> None:
+    if _below and event in _READS and threading.get_ident() == _loop_thread:
+        path = os.fsdecode(args[0]) if isinstance(args[0], str | bytes) else ""
+        if path.startswith(_below):
+            _reads.append(f"{event} {path}")
     if not _is_on:
         return
     if event == "open":
@@ -33,12 +42,30 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
 
 
 @contextmanager
-def writes_noted() -> Iterator[list[str]]:
-    """What was tried in between."""
-    global _is_on, _is_installed  # noqa: PLW0603  # one hook per process
+def reads_of_this_thread_noted(below: str) -> Iterator[list[str]]:
+    """Files below `below` that this thread opened or listed in between."""
+    global _below, _loop_thread  # noqa: PLW0603  # one hook per process
+    _install()
+    _reads.clear()
+    _below, _loop_thread = below, threading.get_ident()
+    try:
+        yield _reads
+    finally:
+        _below = ""
+
+
+def _install() -> None:
+    global _is_installed  # noqa: PLW0603  # one hook per process
     if not _is_installed:
         sys.addaudithook(_hook)
         _is_installed = True
+
+
+@contextmanager
+def writes_noted() -> Iterator[list[str]]:
+    """What was tried in between."""
+    global _is_on  # noqa: PLW0603  # one hook per process
+    _install()
     _seen.clear()
     _is_on = True
     try:

@@ -67,3 +67,17 @@ async def test_ctrl_c_never_quits(looked_at: Bench) -> None:
 
         assert "q quits" in screen_text(pilot)
         assert app_of(pilot).is_running
+
+
+async def test_a_store_configured_as_read_only_has_no_keys_that_change_it(bench: Bench) -> None:
+    config = bench.home / "config.toml"
+    config.write_text(
+        config.read_text().replace("[stores.main]", "[stores.main]\nread-only = true")
+    )
+    async with opened(bench) as pilot:
+        await settled(pilot)
+        assert "READ-ONLY" in screen_text(pilot).splitlines()[0]
+        await press(pilot, "C")
+
+        assert "main is configured as read-only" in screen_text(pilot)
+        assert not app_of(pilot).screen.is_modal

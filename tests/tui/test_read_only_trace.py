@@ -83,15 +83,15 @@ def _press_everything(terminal: Terminal) -> None:
         terminal.read_for(0.4)
         for sent in keys_of(view):
             terminal.press(sent)
-            terminal.read_for(0.03)
+            terminal.read_for(0.02)
             if sent not in "jkgGnN" and not sent.startswith("\x1b"):
                 terminal.press("\x1b")  # closes what it may have opened
-                terminal.read_for(0.13)
+                terminal.read_for(0.04)
 
 
 def test_no_key_on_any_screen_writes_anything(looked_at: Bench, trace: Path) -> None:
     prefix = ("strace", "-f", "-y", "-qq", "-s", "64", "-o", str(trace))
-    environment = {"PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {"PYTHONDONTWRITEBYTECODE": "1", "ESCDELAY": "15"}
     with Terminal(
         looked_at.program,
         ("--read-only", "tui"),

@@ -235,7 +235,9 @@ class HoldfastApp(App[str], inherit_bindings=False):
 
     def _pass_on(self, tell: Callable[[View], None]) -> None:
         view = self.view
-        if view is not None and not self.is_paused:
+        if view is None or not (self.is_running and view.is_attached and view.children):
+            return  # the app is being taken apart
+        if not self.is_paused:
             tell(view)
         self._update_bars()
 

@@ -61,10 +61,16 @@ class Dialog(ModalScreen[Answer], Generic[Answer]):
 
     def on_mount(self) -> None:
         self.set_class(not self.hold.look.unicode, "-ascii")
-        self.ready()
+        if not self._is_answered:  # a key that was typed ahead may have closed it already
+            self.ready()
 
     def ready(self) -> None:
         """Everything is mounted."""
+
+    @property
+    def is_over(self) -> bool:
+        """Answered: it is being taken apart."""
+        return self._is_answered
 
     def dismiss(self, result: Answer | None = None) -> AwaitComplete:
         """Answer once; keys that were typed ahead do not close what is below."""

@@ -98,6 +98,8 @@ class Picker(Dialog[str]):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
+        if self.is_over:
+            return
         found = best(event.value, self._choices, key=lambda choice: f"{choice.text} {choice.about}")
         rows = self.query_one(RowList)
         rows.set_rows(found)
@@ -105,6 +107,8 @@ class Picker(Dialog[str]):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
+        if self.is_over:
+            return
         if self._free is not None and self._free(event.value):
             self.dismiss(event.value)
             return

@@ -296,6 +296,8 @@ class RowList(Painted, Generic[Row], can_focus=True):
                     place = at
                     break
         self._cursor = max(0, min(place, count - 1))
+        if self._range_from is not None and self._range_from >= count:
+            self._range_from = None
         self._keep_in_sight()
 
     def _keep_in_sight(self) -> bool:
@@ -586,7 +588,7 @@ class RowList(Painted, Generic[Row], can_focus=True):
             return
         low, high = sorted((self._range_from, self._cursor))
         self._range_from = None
-        self._marks |= {self._key_of(self._rows[self._shown[at]]) for at in range(low, high + 1)}
+        self._marks |= {self._key_of(self._rows[at]) for at in self._shown[low : high + 1]}
         self._marks_changed()
 
     def action_mark_pattern(self) -> None:

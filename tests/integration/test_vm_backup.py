@@ -335,6 +335,25 @@ def test_a_guest_waits_for_its_old_data_no_longer_than_was_said(
         nbdkit.terminate()
 
 
+def test_a_machine_with_many_disks_is_backed_up(tmp_path: Path, store: Datastore) -> None:
+    """More connections than servers usually take: each disk is asked and read on its own."""
+    extra = []
+    for number in range(2, 14):
+        disk = tmp_path / f"more{number}"
+        disk.write_bytes(random.Random(number).randbytes(5 * MIB))
+        node = f"driver=raw,node-name=disk{number},file.driver=file,file.filename={disk}"
+        extra += ["-blockdev", node, "-device", f"virtio-blk-pci,drive=disk{number},id=vd{number}"]
+    setup = Setup(tmp_path, store, *extra)
+    setup.add()
+    with setup.machine:
+        outcome = setup.back_up()
+        assert len(outcome.disks) == 14
+        for number in range(2, 14):
+            content = (tmp_path / f"more{number}").read_bytes()
+            assert setup.content(outcome.summary.snapshot, number) == content
+        assert setup.is_clean()
+
+
 @pytest.mark.usefixtures("shape")
 def test_a_failed_run_is_completed_by_its_retry(
     setup: Setup, monkeypatch: pytest.MonkeyPatch

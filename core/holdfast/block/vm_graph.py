@@ -40,7 +40,6 @@ GRANULARITY_BYTES: Final = 65536
 LIMIT_BYTES_MIN: Final = 1 * MIB
 CBW_TIMEOUT_S: Final = 45
 _CBW_TIMEOUT_S_OLD: Final = 4
-_CONNECTIONS_MAX: Final = 16
 _FILTER_OPTIONS: Final = {"on-cbw-error", "cbw-timeout"}
 Action = tuple[str, Mapping[str, object]]
 
@@ -132,7 +131,7 @@ class VmGraph:
     async def serve(self, socket_path: str, bitmaps: Sequence[Sequence[str]]) -> None:
         """Export the past of every disk with its frozen bitmaps on a unix socket."""
         address = {"type": "unix", "data": {"path": socket_path}}
-        start = {"addr": address, "max-connections": _CONNECTIONS_MAX}
+        start = {"addr": address, "max-connections": 0}  # any number: only we can connect
         await self.qmp.run("nbd-server-start", start)
         for number, disk in enumerate(self.disks):
             export: dict[str, object] = {

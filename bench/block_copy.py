@@ -157,10 +157,10 @@ async def live_latency(store: Datastore, work: Path, *, fleecing: bool) -> Laten
         )
         put, slow = backup.put, asyncio.Lock()
 
-        async def slow_put(number: int, data: Buffer) -> None:
+        async def slow_put(number: int, *parts: Buffer) -> None:
             async with slow:  # one chunk at a time, as over a thin line
                 await asyncio.sleep(_SLOW_S)
-            await put(number, data)
+            await put(number, *parts)
 
         backup.put = slow_put  # type: ignore[method-assign]
         started = asyncio.Event()

@@ -12,7 +12,7 @@ from holdfast.block.dirty_bitmap import DirtyBitmap
 from holdfast.block.fleecing import FleecingRecord, create
 from holdfast.block.job_policy import BitmapMode
 from holdfast.block.live_backup import LiveBackup, LiveOptions
-from holdfast.block.node import Access, FileNode
+from holdfast.block.node import Access, Buffer, FileNode
 from holdfast.block.partial_image import PartialImage
 from holdfast.block.tracked_image import TrackedImage
 from holdfast.datastore.fixed_index import FixedIndexWriter
@@ -138,11 +138,11 @@ def _fail_after(backup: LiveBackup, count: int) -> None:
     put = backup.put
     done: list[int] = []
 
-    async def failing(number: int, data: bytes) -> None:
+    async def failing(number: int, *parts: Buffer) -> None:
         if len(done) >= count:
             backup._failure = NoSpace("no space left while storing a chunk")
             raise OSError(28, "no space")
         done.append(number)
-        await put(number, data)
+        await put(number, *parts)
 
-    backup.put = failing  # type: ignore[assignment,method-assign]
+    backup.put = failing  # type: ignore[method-assign]

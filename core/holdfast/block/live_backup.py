@@ -178,9 +178,9 @@ class LiveBackup:
         self._stored.set(number, number + 1)
         self.partial.add(number, digest)
 
-    async def put(self, number: int, data: Buffer) -> None:
+    async def put(self, number: int, *parts: Buffer) -> None:
         """Store a chunk (OSError, and the real error is remembered)."""
-        await self._write(lambda: self._writer.put(number, data))
+        await self._write(lambda: self._writer.put(number, *parts))
 
     async def put_zero(self, number: int) -> None:
         def zero() -> None:
@@ -313,11 +313,11 @@ class LiveBackup:
         if all(extent.is_zero for extent in extents):
             await self.put_zero(number)
         else:
-            await self.put(number, await self._read(offset, length))
+            await self.put(number, *await self._read(offset, length))
         await self._filter.discard(offset, length)
 
-    async def _read(self, offset: int, length: int) -> Buffer:
-        """A chunk of the past, in as many reads as guests can bear."""
+    async def _read(self, offset: int, length: int) -> list[Buffer]:
+        """A chunk of the past, in pieces that guests can bear to wait for."""
         pieces, end = list[Buffer](), offset + length
         clock = asyncio.get_running_loop().time
         while offset < end:
@@ -326,7 +326,7 @@ class LiveBackup:
             self._read_size.took(size, clock() - started)
             offset += size
         self.outcome.read_bytes += length
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return pieces
 
     def _keep_the_rest(self) -> None:
         held = self.partial.held()

@@ -131,13 +131,15 @@ class ImageWriter:
             raise BadRequest(f"an image of {self.size} bytes has no chunk {number}")
         return min(self.chunk_bytes, self.size - number * self.chunk_bytes)
 
-    def put(self, number: int, data: Buffer) -> None:
-        """Chunk `number` is `data`, which is copied (BadRequest on a wrong length)."""
-        length = self.length_of(number)
-        if len(data) != length:
-            raise BadRequest(f"chunk {number} has {length} bytes, not {len(data)}")
-        segment = self._pool.take()
-        segment.view[:length] = data
+    def put(self, number: int, *parts: Buffer) -> None:
+        """Chunk `number` is `parts` in a row, which are copied (BadRequest on a wrong length)."""
+        length, given = self.length_of(number), sum(map(len, parts))
+        if given != length:
+            raise BadRequest(f"chunk {number} has {length} bytes, not {given}")
+        segment, at = self._pool.take(), 0
+        for part in parts:
+            segment.view[at : at + len(part)] = part
+            at += len(part)
         self._submit(_ImageChunk(number, segment, length, self._done))
 
     def fetch(self, number: int, fill: Fill) -> None:

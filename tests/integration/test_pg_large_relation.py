@@ -1,0 +1,53 @@
+"""A relation of more than one gigabyte, which lies in two files."""
+
+import resource
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.harness.pg_bases import empty_place, rig
+
+
+@pytest.mark.slow
+def test_a_relation_of_two_segments_comes_back_from_a_differential() -> None:
+    with rig(archives=False, settings={"max_wal_size": "'4GB'"}) as made:
+        cluster = made.cluster
+        cluster.sql(
+            "CREATE TABLE large (n int, filler text) WITH (fillfactor = 10);"
+            "ALTER TABLE large ALTER filler SET STORAGE PLAIN;"
+            "INSERT INTO large SELECT g, repeat('x', 700) FROM generate_series(1, 140000) g;"
+            "SELECT count(*) FROM large; CHECKPOINT"  # the first reader marks rows as committed
+        )
+        path = cluster.data / cluster.sql("SELECT pg_relation_filepath('large')")
+        assert path.stat().st_size == 1 << 30
+        second = path.with_name(path.name + ".1")
+        assert second.stat().st_size > 1 << 20
+        full = made.backup()
+        cluster.sql("UPDATE large SET n = -n WHERE n % 1000 = 0; CHECKPOINT")
+        taken = made.backup("--differential")
+        assert 140 <= taken["counters"]["sent_blocks"] < 3000
+        assert taken["stored_bytes"] < full["counters"]["bytes"] / 50
+        digest = "SELECT count(*), sum(n), md5(string_agg(n::text, ' ' ORDER BY n)) FROM large"
+        expected = cluster.sql(digest)
+        target = empty_place(cluster, "large")
+        made.restore(taken["snapshot"], target)
+        with made.recovered(target) as restored:
+            assert restored.sql(digest) == expected
+            restored.sql("CHECKPOINT")
+        used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        assert used < 700 * 1024  # KiB, the largest child, a server with its shared memory too
+
+        # the same by hand: the older file and the delta of its first segment through xdelta3
+        place = Path(cluster.base)
+        made.program.run("pg", "export", taken["snapshot"], "-o", place / "changes.tar")
+        name = str(path.relative_to(cluster.data))
+        subprocess.run(
+            ["tar", "-xf", place / "changes.tar", "-C", place, f"{name}.vcdiff"], check=True
+        )
+        made.program.run("pg", "combine", full["snapshot"], "--to", empty_place(cluster, "old"))
+        old = place / "old" / name
+        delta = place / f"{name}.vcdiff"
+        subprocess.run(["xdelta3", "-d", "-s", old, delta, place / "by-hand"], check=True)
+        whole = empty_place(cluster, "whole")
+        made.program.run("pg", "combine", taken["snapshot"], "--to", whole)
+        subprocess.run(["cmp", place / "by-hand", whole / name], check=True)

@@ -208,7 +208,7 @@ def test_what_the_guest_writes_meanwhile_is_not_in_the_backup(
 def test_what_the_guest_makes_zero_meanwhile_is_not_zero_in_the_backup(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """QEMU before 9.0 says so, in its block status and in what it answers to reads."""
+    """QEMU 7.2 says so, in its block status and in what it answers to reads."""
     guest = setup.machine.guest
     guest(0, "write -P 1 0 40M")
     moment, done = setup.now(), list[int]()

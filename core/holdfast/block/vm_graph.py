@@ -197,9 +197,10 @@ class JobGraph(VmGraph):
 class FilterGraph(VmGraph):
     """A copy-before-write filter above each disk, and a snapshot-access node on it.
 
-    Before 9.0, QEMU asked the disk instead of its old data in a question that began in saved
-    clusters and ended behind them: what the guest had made zero was told as zero in the past, also
-    to the export's own reads. There the old data is exported beside it, for NbdSource.
+    QEMU 7.2, and perhaps any before 9.1, asks the disk instead of its old data when a question
+    begins in saved clusters and ends behind them: what the guest has made zero is told as zero in
+    the past, also to the export's own reads. There the old data is exported beside it, for
+    NbdSource.
     """
 
     exported = f"{PREFIX}access"

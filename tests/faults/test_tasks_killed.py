@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.harness.program import ROOT, Program
+from tests.harness.sessions import small_store
 
 KINDS = [
     "backup",
@@ -33,7 +34,8 @@ class Place:
         self.source.mkdir()
         for number in range(12):
             (self.source / f"f{number}").write_bytes(bytes([number]) * 70_000 + os.urandom(9000))
-        self.program.run("init", self.store)
+        small_store(self.store)
+        self.program.run("init", self.store, "--adopt")
         self.backup("2026-11-01T00:00:00Z")
         (self.source / "f1").write_bytes(os.urandom(50_000))
         self.backup("2026-11-02T00:00:00Z")

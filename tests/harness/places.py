@@ -1,7 +1,7 @@
 """Where tests put stores: in memory if there is room, since each has 65,536 directories."""
 
 import os
-import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,4 +24,5 @@ def quick_directory() -> Iterator[Path]:
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        # many times as fast as Python's own way when there are 65,536 directories
+        subprocess.run(["rm", "-rf", "--", str(path)], check=False)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.harness.http_recorder import recording
 from tests.harness.program import Program
+from tests.harness.sessions import small_store
 
 
 def script(path: Path, text: str) -> str:
@@ -24,7 +25,8 @@ def test_two_configured_jobs_run_with_hooks_retention_verify_and_a_webhook(
     (source / "skip.tmp").write_text("left out")
     stage = home / "stage"
     stage.mkdir()
-    program.run("init", home / "store")
+    small_store(home / "store")
+    program.run("init", home / "store", "--adopt")
     before = script(home / "before", f"date > {source}/dump.sql; echo dumped")
     carry = script(home / "carry", f'echo "$PWD $1 $2" >> {home}/carried')
     with recording() as server:

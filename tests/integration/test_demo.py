@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tests.harness.places import quick_directory
 from tests.harness.program import Program
+from tests.harness.sessions import small_store
 from tests.harness.written_snapshots import NEWEST, OLDEST, fill
 
-from holdfast.datastore.store import Datastore
 from holdfast.errors import NotFound
 from holdfast.ids import SnapshotId
 from holdfast.operations import demo_data
@@ -56,7 +56,7 @@ def test_the_image_holds_a_file_system(tmp_path: Path) -> None:
 
 
 def test_one_bit_of_one_chunk_is_flipped(place: Path) -> None:
-    Datastore.create(str(place / "store"))
+    small_store(place / "store")
     fill(place / "store")
     chunks = place / "store" / ".chunks"
     before = {path.name: path.read_bytes() for path in chunks.glob("????/*")}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.harness.places import quick_directory
 from tests.harness.program import Program
+from tests.harness.sessions import small_store
 
 from holdfast.cli import commands, main
 
@@ -41,7 +42,8 @@ def used() -> Iterator[Program]:
             out.truncate(12 << 20)
             out.seek(4 << 20)
             out.write(b"data" * 1000)
-        program.run("init", home / "store", "--name", "local")
+        small_store(home / "store")
+        program.run("init", home / "store", "--name", "local", "--adopt")
         _back_up(program, FIRST)
         (source / "below" / "changed.txt").write_text("afterwards\n")
         (source / "removed.txt").unlink()
@@ -130,7 +132,8 @@ def test_restore_brings_back_and_never_overwrites(used: Program, tmp_path: Path)
 def test_backup_says_whether_it_was_verified_only_when_it_was() -> None:
     with quick_directory() as home:
         program = Program(home)
-        program.run("init", home / "store")
+        small_store(home / "store")
+        program.run("init", home / "store", "--adopt")
         source = home / "disk.raw"
         source.write_bytes(b"data" * 1000)
 

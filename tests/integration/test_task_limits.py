@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from tests.harness.program import Program
+from tests.harness.sessions import small_store
 
 from holdfast.jobs.slots import Slot
 
@@ -14,7 +15,8 @@ def prepared(quick_path: Path, size: int) -> tuple[Program, Path]:
     source = program.home / "source"
     source.mkdir()
     (source / "data").write_bytes(os.urandom(size))
-    program.run("init", program.home / "store")
+    small_store(program.home / "store")
+    program.run("init", program.home / "store", "--adopt")
     return program, source
 
 

@@ -127,20 +127,27 @@ def machine_options(directory: Path) -> list[str]:
     ]
 
 
-def sequence(disks: tuple[bytes, bytes]) -> int:
-    """The last write of the sequence that two disks hold, having checked that they hold no other.
+def _written(last: int, parity: int) -> list[int]:
+    """What a disk holds in its blocks after write `last` of the sequence."""
+    blocks = [0] * BLOCKS
+    for number in range(1, last + 1):
+        if number % 2 == parity:
+            blocks[number * 31 % BLOCKS] = number
+    return blocks
+
+
+def _held(disk: bytes) -> list[int]:
+    step = DISK_BYTES // BLOCKS
+    return [int(disk[at : at + 16].strip(b" \0") or 0) for at in range(0, DISK_BYTES, step)]
+
+
+def sequence(*disks: bytes) -> int:
+    """The last write of the sequence that the disks hold, having checked that they hold no other.
 
     The writes are repeated up to the last one found: any that is missing, or is there though an
-    earlier one is not, makes a difference.
+    earlier one is not, makes a difference. Several disks are held to one moment.
     """
-    step = DISK_BYTES // BLOCKS
-    held = [
-        [int(d[at : at + 16].strip(b" \0") or 0) for at in range(0, DISK_BYTES, step)]
-        for d in disks
-    ]
+    held = [_held(disk) for disk in disks]
     last = max(max(numbers) for numbers in held)
-    expected = [[0] * BLOCKS, [0] * BLOCKS]
-    for number in range(1, last + 1):
-        expected[number % 2][number * 31 % BLOCKS] = number
-    assert held == expected
+    assert held == [_written(last, parity) for parity in range(len(disks))]
     return last

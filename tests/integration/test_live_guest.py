@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,10 @@ import pytest
 from tests.harness import guest
 from tests.harness.qemu import Machine
 
+from holdfast.block import vm_graph
+from holdfast.block.qmp import Qmp
+from holdfast.block.vm_disks import VmDisk
+from holdfast.block.vm_graph import FilterGraph, GuestCare
 from holdfast.block.vm_record import VmRecord, VmRecords
 from holdfast.datastore.chunk_store import ChunkStore
 from holdfast.datastore.reader import ChunkReader, StreamReader
@@ -68,7 +72,7 @@ class Booted:
         return b"".join(StreamReader(index, ChunkReader(ChunkStore.of(self.store))).pieces())
 
     def last_write(self, snapshot: SnapshotId) -> int:
-        return guest.sequence((self.content(snapshot, 1), self.content(snapshot, 2)))
+        return guest.sequence(self.content(snapshot, 1), self.content(snapshot, 2))
 
     def command(self, *words: str) -> list[str]:
         start = [sys.executable, "-m", "holdfast", "--store", self.store.base, "--state-dir"]
@@ -122,6 +126,27 @@ def test_all_disks_are_of_one_moment_while_the_guest_writes(booted: Booted) -> N
     image = booted.directory / "crash.img"
     image.write_bytes(booted.content(last, 0))
     assert _journal_is_open(image)
+
+
+class _Unpaused(FilterGraph):
+    """As for a machine with one disk."""
+
+    def __init__(self, qmp: Qmp, disks: Sequence[VmDisk], care: GuestCare) -> None:
+        super().__init__(qmp, disks, care)
+        self.pauses = False
+
+
+def test_one_disk_is_of_one_moment_without_a_pause(
+    booted: Booted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the disks by itself: bitmaps and filter change while the guest writes."""
+    monkeypatch.setattr(vm_graph, "FilterGraph", _Unpaused)
+    numbers = list[int]()
+    for _round in range(6):
+        snapshot = booted.back_up("crash")
+        numbers.append(guest.sequence(booted.content(snapshot, 1)))
+        SYSTEM_CLOCK.wait(0.5)
+    assert numbers == sorted(set(numbers))
 
 
 def test_a_frozen_file_system_is_clean_in_the_backup_and_goes_on(booted: Booted) -> None:

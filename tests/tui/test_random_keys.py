@@ -68,6 +68,9 @@ async def _type(pilot: Pilot[str], rng: random.Random, count: int) -> None:
             await pilot.resize_terminal(*size)
             shown = screen_text(pilot)
             assert all(line.isprintable() for line in shown.splitlines()), shown
+    for _ in range(8):  # a dialog that is open would wait for ever
+        app.post_message(events.Key("escape", None))
+        await pilot.pause()
 
 
 @pytest.mark.slow

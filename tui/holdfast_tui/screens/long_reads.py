@@ -57,7 +57,7 @@ class LongReads(View):
             else:
                 self.hold.say_error(error)
 
-        self.read(lambda: work(steps), done, failed=not_done, group=f"long-{id(steps)}")
+        self.read(lambda: work(steps), done, failed=not_done, group="long")
 
     def _say_step(self, what: str) -> None:
         if self._steps is not None:

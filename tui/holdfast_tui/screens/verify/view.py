@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from holdfast_tui.reader import Reader
 
 Copies = dict[str, frozenset[SnapshotId]]
-_WIDE, _HIGH = 100, 30
+_WIDE, _HIGH, _HIGHER = 100, 30, 36
 _DUE_DAYS = 29
 
 
@@ -51,6 +51,8 @@ class VerifyView(LongReads):
     DEFAULT_CSS = """
     VerifyView #lost { height: 6; }
     VerifyView.-high #lost { height: 8; }
+    VerifyView #parts { grid-rows: 1fr 8 6; }
+    VerifyView #parts.-one { grid-rows: 1fr; }
     VerifyView #ways, VerifyView #coverage { column-span: 2; }
     VerifyView .-one #ways, VerifyView .-one #coverage { column-span: 1; }
     """
@@ -593,7 +595,7 @@ class VerifyView(LongReads):
 
     def _fit(self) -> None:
         size = self.hold.size
-        self.set_class(size.height >= _HIGH, "-high")
+        self.set_class(size.height >= _HIGHER, "-high")
         self._parts.fit(small=size.width < _WIDE or size.height < _HIGH)
         self.call_after_refresh(self._show)
 

@@ -164,7 +164,7 @@ def ways_out(
         WayOut(
             way=Way.VERIFY,
             text=f"verify {named(chunk.snapshots)} again",
-            gain="tells whether they are healed",
+            gain="tells whether it healed",
             changes=True,
         )
     )

@@ -250,7 +250,7 @@ class DedupView(LongReads):
         return store.logical, store.stored
 
     def _fact_lines(self, store: StoreFacts, measured: "Measured | None") -> list[Line]:
-        width = max(10, min(40, self._facts.content_size.width - 46))
+        width = max(10, min(40, self._facts.content_size.width - 58))
         of = f"  {fmt.size(store.used)} of {fmt.size(store.total)} on its file system"
         lines: list[Line] = [
             [
@@ -497,7 +497,7 @@ class DedupView(LongReads):
 
     def action_tab(self, step: int) -> None:
         self._parts.step(step)
-        self._show()
+        self.call_after_refresh(self._show)  # once its width is known
 
     def action_store(self, step: int) -> None:
         names = [facts.name for facts in self._stores]

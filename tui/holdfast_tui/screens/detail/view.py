@@ -372,7 +372,7 @@ class DetailView(SnapshotActions):
 
     def action_tab(self, step: int) -> None:
         self._parts.step(step)
-        self._show()
+        self.call_after_refresh(self._show)  # once its width is known
 
     def action_older(self, step: int) -> None:
         rows = self.group_rows()

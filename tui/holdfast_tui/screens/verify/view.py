@@ -555,7 +555,7 @@ class VerifyView(LongReads):
 
     def action_tab(self, step: int) -> None:
         self._parts.step(step)
-        self._show()
+        self.call_after_refresh(self._show)  # once its width is known
 
     def action_store(self, step: int) -> None:
         names = [facts.name for facts in self._stores]

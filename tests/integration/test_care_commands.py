@@ -276,3 +276,31 @@ def test_a_configured_key_that_stays_locked_does_not_stop_verify(
 
     assert "2 ok" in done.text
     assert "without the configured key" in done.err
+
+
+@pytest.mark.usefixtures("small")
+def test_several_are_verified_and_forgotten_at_once(program: Program) -> None:
+    checked = program.json("verify", FIRST, SECOND, FIRST)
+    assert sorted(one["snapshot"] for one in checked["snapshots"]) == sorted([FIRST, SECOND])
+
+    program.run("protect", SECOND)
+    assert "protected" in program.run("forget", FIRST, SECOND, "--yes", code=13).err
+    assert len(program.json("snapshots")) == 2  # all or nothing
+    program.run("unprotect", SECOND)
+    found = program.json("forget", FIRST, SECOND, "--yes")
+
+    assert found["snapshots"] == [FIRST, SECOND]
+    assert program.json("snapshots") == []
+
+
+@pytest.mark.usefixtures("small")
+def test_usage_is_measured_and_remembered(program: Program) -> None:
+    program.run("usage", "--cached", code=10)
+    program.run("usage", "--read-only")
+    program.run("usage", "--cached", code=10)
+
+    found = program.json("usage")
+
+    assert program.json("usage", "--cached") == found
+    assert {one["snapshot"] for one in found["snapshots"]} == {FIRST, SECOND}
+    assert "one group refers to" in program.run("usage", "--cached").text

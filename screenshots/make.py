@@ -38,6 +38,8 @@ class Picture:
     read_only: str = ""
 
 
+WEB1 = ("slash", "w", "e", "b", "1", "enter", "enter", "j", "enter")
+WALK = ("space", "j", "space", "G", "space", "G", "k", "o")
 PICTURES = (
     Picture("dashboard", "dashboard"),
     Picture("dashboard-light", "dashboard", theme="paper"),
@@ -45,8 +47,13 @@ PICTURES = (
     Picture("dashboard-ascii", "dashboard", size=(80, 24), theme="ansi", unicode=False),
     Picture("snapshots", "snapshots"),
     Picture("snapshot", "snapshots", keys=("j", "l", "enter")),
-    Picture("restore", "restore"),
-    Picture("restore-80x24", "restore", size=(80, 24)),
+    Picture("restore", "restore", keys=(*WEB1, *WALK)),
+    Picture(
+        "restore-80x24",
+        "restore",
+        size=(80, 24),
+        keys=(*WEB1, "space", "space", "j"),
+    ),
     Picture("tasks", "tasks", theme="ember"),
     Picture("dedup", "dedup"),
     Picture("verify", "verify"),

@@ -42,7 +42,8 @@ class TextDialog(Dialog[None]):
     def _show(self) -> None:
         room = self._room()
         self._top = max(0, min(self._top, len(self._lines) - room))
-        self.query_one(LinePane).set_lines(self._lines[self._top : self._top + room])
+        for pane in self.query(LinePane):  # none before it is there, nor when it goes
+            pane.set_lines(self._lines[self._top : self._top + room])
 
     def action_move(self, step: int) -> None:
         self._top += step

@@ -236,10 +236,15 @@ def test_a_job_is_added_with_its_schedule_and_only_once(tmp_path: Path) -> None:
     host.config.write_text(f'# mine\n[stores.main]\npath = "{store}"\n')
     words = ["job", "add", "nightly", "--source", "etc.pxar:/etc", "--schedule", "21:00"]
 
-    assert host.start(*words, "--keep-daily", "7", "--verify", "last").wait() == 0
-    assert host.start(*words).wait() == 2
-    assert host.start("job", "add", "other", "--schedule", "25:61").wait() == 2
-    assert host.start("--read-only", "job", "add", "third", "--kind", "gc").wait() == 13
+    def code(*typed: str) -> int:
+        started = host.start(*typed)
+        started.communicate()
+        return started.returncode
+
+    assert code(*words, "--keep-daily", "7", "--verify", "last") == 0
+    assert code(*words) == 2
+    assert code("job", "add", "other", "--schedule", "25:61") == 2
+    assert code("--read-only", "job", "add", "third", "--kind", "gc") == 13
 
     text = host.config.read_text()
     assert text.startswith("# mine\n")

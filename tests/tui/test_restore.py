@@ -109,6 +109,31 @@ async def test_patterns_mark_and_the_marks_stay_in_other_snapshots(bench: Bench)
         assert "there is no newer snapshot" in screen_text(pilot)
 
 
+async def test_a_restore_that_was_interrupted_goes_on_with_what_is_left(bench: Bench) -> None:
+    target = bench.home / "back"
+    async with opened(bench, view="restore", size=(120, 40)) as pilot:
+        view = await files_of(pilot, older=2)
+        assert view.right.display
+        assert view.right.size.width > 30
+        await restore_to(pilot, target)
+        await mark(pilot, b"nginx", b"plain.txt")
+        await planned(pilot)
+        await press(pilot, "enter")
+        await ended(pilot)
+        whole = contents(target)
+        # as if it had been stopped: one file is missing, one was begun
+        (target / API).unlink()
+        (target / "plain.txt").write_bytes(b"beg")
+        (target / "plain.txt").chmod(0o200)
+        plan = await planned(pilot)
+        assert "1 the same already" in plan
+        assert "1 begun before" in plan
+        await press(pilot, "enter")
+        await ended(pilot)
+
+        assert contents(target) == whole
+
+
 async def test_conflicts_are_counted_before_and_follow_the_rule(bench: Bench) -> None:
     target = bench.home / "back"
     (target / "nginx" / "conf.d").mkdir(parents=True)

@@ -104,9 +104,10 @@ class PlanDialog(Dialog[str]):
             self._count("=", outcome.identical, "the same already", "left as they are", "same"),
         ]
         if outcome.replaced:
-            lines.append(
-                self._count("c", outcome.replaced, "replaced", POLICY_WORDS[rule], "changed")
-            )
+            word, about = "replaced", POLICY_WORDS[rule]
+            if not self._plan.replaced:
+                word, about = "begun before", "completed now"
+            lines.append(self._count("c", outcome.replaced, word, about, "changed"))
         if outcome.conflicts:
             about = "restored beside, as NAME.restored" if beside else "left as they are (c)"
             lines.append(self._count("c", len(outcome.conflicts), "that differ", about, "changed"))

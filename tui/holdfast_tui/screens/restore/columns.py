@@ -50,6 +50,11 @@ class GroupRow:
     def key(self) -> tuple[str, GroupId]:
         return self.store, self.group
 
+    @property
+    def name(self) -> str:
+        """With its namespace: `prod/eu/host/web1`."""
+        return "/".join([*self.group.ns.parts, str(self.group)])
+
 
 @dataclass(frozen=True, slots=True)
 class ArchiveRow:
@@ -87,7 +92,7 @@ def group_columns(look: Look, *, with_store: bool) -> list[Column[GroupRow]]:
         return fmt.age(time.time() - row.snapshots[0].time_s), "text"
 
     columns: list[Column[GroupRow]] = [
-        Column(title="group", cell=lambda row: (str(row.group), "strong"), width_min=16),
+        Column(title="group", cell=lambda row: (row.name, "strong"), width_min=16),
         Column(title="snaps", cell=lambda row: f"{len(row.snapshots):,}", width=6, right=True),
         Column(
             title="newest", cell=age, width=8, right=True, sort=lambda r: -r.snapshots[0].time_s

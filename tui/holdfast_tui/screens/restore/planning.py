@@ -65,6 +65,11 @@ class Plan:
     target_exists: bool = False
     is_device: bool = False
 
+    @property
+    def replaced(self) -> int:
+        """Files of somebody's that go; the other rules replace only what a restore had begun."""
+        return self.outcome.replaced if self.rule in (Overwrite.IF_NEWER, Overwrite.ALWAYS) else 0
+
 
 class Watched(NullProgress):
     """A dry run that can be given up, and tells how far it is."""
@@ -87,6 +92,7 @@ class Planning(Shared):
         super().__init__()
         self.job: Task | None = None
         self._started_s = 0.0
+        self._started_for = ("", "")  # store and snapshot
         self._watched: Watched | None = None
         self._kept: Selection | None = None
 
@@ -308,6 +314,7 @@ class Planning(Shared):
     def _request(self, plan: Plan, words: tuple[str, ...]) -> None:
         word, facts = self._word(plan)
         self._started_s = time.time() - 1
+        self._started_for = (plan.selection.store, str(plan.selection.snapshot))
         self.job = None
         self._kept = None
         self.do(
@@ -333,7 +340,7 @@ class Planning(Shared):
             size = fmt.size(plan.image_bytes)
             there = f"{what} {target} is overwritten" if plan.target_exists else f"to {target}"
             return os.path.basename(plan.selection.target) or "/", (f"{size}, {there}",)
-        replaced = plan.outcome.replaced
+        replaced = plan.replaced
         if is_system_path(plan.selection.target):
             facts = (f"{target} belongs to the running system", f"{replaced:,} files are replaced")
             return self.hold.host_name, facts
@@ -350,7 +357,10 @@ class Planning(Shared):
         mine = [
             task
             for task in board.tasks
-            if task.kind == "restore" and task.started >= self._started_s - 1
+            if task.kind == "restore"
+            and task.started >= self._started_s - 1
+            and task.store == self._started_for[0]
+            and task.target.endswith(self._started_for[1])
         ]
         if not mine:
             return

@@ -184,9 +184,10 @@ class RestoreView(Planning, Finding, OtherSide, Looking):
 
     def _show_groups(self, *, fresh: bool) -> None:
         stores = self.hold.catalogues
+        with_store = len(self.hold.store_facts) > 1
         if fresh:
-            wide = columns.group_columns(self.look, with_store=len(self.hold.store_facts) > 1)
-            self.left.use(wide, marks_allowed=False)
+            self.left.use([], marks_allowed=False)
+        self.left.set_columns(columns.group_columns(self.look, with_store=with_store))
         rows = [
             GroupRow(store, group, found)
             for store, catalogue in stores.items()
@@ -532,7 +533,10 @@ class RestoreView(Planning, Finding, OtherSide, Looking):
 
 def _put(pane: FileList, *, shown: bool) -> None:
     """Show a side or not; the style sheet still decides about a side that is shown."""
+    if shown == (pane.styles.inline.display != "none"):
+        return
     if shown:
         pane.styles.clear_rule("display")
+        pane.refresh(layout=True)
     else:
         pane.styles.display = "none"

@@ -89,6 +89,12 @@ async def mark(pilot: Pilot[str], *names: bytes) -> None:
         await press(pilot, "space")
 
 
+def marked(pilot: Pilot[str]) -> list[bytes]:
+    """Paths of the rows that are marked as a whole."""
+    left = view_of(pilot).left
+    return [row.path for row in left.rows if left.mark_of(row) == "*"]
+
+
 def contents(root: Path) -> dict[bytes, bytes | None]:
     """Every path below, with its bytes; None for directories."""
     top = os.fsencode(root)

@@ -134,7 +134,7 @@ async def test_the_first_steps_come_by_themselves_and_end_with_a_backup(fresh: B
     assert (job.keep.daily, job.keep.weekly, job.keep.monthly) == (7, 4, 6)
     assert settings.stores["backup"].keyfile == str(key)
     (snapshot,) = fresh.program.json("snapshots")
-    assert snapshot["archives"][0]["name"] == "etc.pxar"
+    assert snapshot["snapshot"].startswith("host/")
 
 
 async def test_a_store_that_is_there_is_only_remembered(bench: Bench) -> None:

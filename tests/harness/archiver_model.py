@@ -328,6 +328,14 @@ class Model:
                 os.kill(int(path.name), signal.SIGKILL)
             path.unlink()
 
+    def kill_at_work(self) -> None:
+        """Kill the worker in the middle of a step, with all that was asked for still owed."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not self.calls() and time.monotonic() < deadline:
+            pause(0.005)
+        self.kill_worker()
+        self.kill_script()
+
     def kill_script(self) -> None:
         for call in self.calls("script-"):
             self.count("script killed")

@@ -1,6 +1,7 @@
 """A real server archives into a store and recovers from it."""
 
-import shlex
+import os
+import random
 import shutil
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,55 +17,25 @@ from tests.harness.archived_cluster import ArchivedCluster, archived_cluster
 from tests.harness.postgres import (
     Cluster,
     as_server_user,
-    bin_directory,
     give_to_server_user,
     short_directory,
 )
-
-BASE_SCRIPT = """#!/bin/sh
-# a full base backup for tests of the archive: the server's own tool, stored as a tree
-set -eu
-rm -rf {base}/copy
-{bin}/pg_basebackup -D {base}/copy -X none -c fast -h {base} -U postgres --no-sync >&2
-exec {python} -m holdfast --json backup --id pg-main base.pxar:{base}/copy
-"""
 
 
 @pytest.fixture
 def archived() -> Iterator[ArchivedCluster]:
     with archived_cluster() as archived:
-        base = archived.cluster.base
-        script = base / "take-base"
-        text = BASE_SCRIPT.format(base=base, bin=bin_directory(), python=sys.executable)
-        script.write_text(text)
-        script.chmod(0o755)
-        archived.settings(base_command=[str(script)], pause_s_first=0.1, pause_s_max=1)
+        archived.settings(pause_s_first=0.1, pause_s_max=1)
         yield archived
 
 
-def recover(archived: ArchivedCluster, snapshot: str, **targets: str) -> Cluster:
-    """A server on what `snapshot` and the archive give, started and promoted."""
-    place = short_directory()
-    data = place / "data"
-    archived.program.run("restore", snapshot, data)
-    data.chmod(0o700)
-    shutil.rmtree(data / "pg_wal", ignore_errors=True)
-    (data / "pg_wal" / "archive_status").mkdir(parents=True)
-    command = f"{shlex.quote(sys.executable)} -m holdfast wal get --stage {archived.stage} %f %p"
-    lines = {
-        "archive_mode": "off",
-        "restore_command": f"'{command}'",
-        "recovery_target_action": "promote",
-        **targets,
-    }
-    with (data / "postgresql.auto.conf").open("a") as file:
-        file.writelines(f"{name} = {value}\n" for name, value in lines.items())
-    (data / "recovery.signal").touch()
+def recover(archived: ArchivedCluster, snapshot: str, *options: str, start: bool = True) -> Cluster:
+    """A server on what `snapshot` and the archive give, recovering with `options`."""
+    data = short_directory() / "data"
+    archived.holdfast("pg", "restore", snapshot, data, "--action", "promote", *options)
     restored = Cluster.of_restored(data)
-    give_to_server_user(place)
     restored.environment = dict(archived.cluster.environment)
-    restored.start()
-    return restored
+    return restored.start() if start else restored
 
 
 def finish_recovery(restored: Cluster) -> None:
@@ -104,7 +76,7 @@ def test_what_was_archived_is_recovered(archived: ArchivedCluster) -> None:
     assert to_the_end.sql("SELECT count(*) FROM t") == "0"
     drop(to_the_end)
 
-    before_the_mistake = recover(archived, base, recovery_target_time=f"'{moment}'")
+    before_the_mistake = recover(archived, base, "--target-time", moment)
     finish_recovery(before_the_mistake)
     assert before_the_mistake.sql("SELECT count(*), sum(n) FROM t") == "5000|12497500"
     drop(before_the_mistake)
@@ -120,17 +92,17 @@ def test_a_hole_in_the_archive_stops_a_recovery_instead_of_ending_it(
     archived.archive_everything()
     archived.holdfast("wal", "wait", "60")
     base = newest_base(archived)
-    (archived.stage / "scripts" / "backup").write_text("#!/bin/sh\nexit 1\n")
-    (archived.stage / "scripts" / "backup").chmod(0o755)
+    chunks = archived.store / ".chunks"
+    chunks.rename(archived.store / "away")
     for n in range(6):
         cluster.sql(f"INSERT INTO t VALUES ({n})")
         archived.archive_everything()
     names = sorted(path.name[:24] for path in archived.stage.glob("[0-9]*/pg_wal/0*.zst"))
     lost = names[len(names) // 2]
-    for path in [*archived.stage.glob(f"[0-9]*/pg_wal/{lost}.zst")]:
+    for path in archived.stage.glob(f"[0-9]*/pg_wal/{lost}.zst"):
         path.unlink()
-    for snapshot in archived.program.json("snapshots", "host/pg-main.wal")[1:]:
-        archived.program.run("forget", snapshot["snapshot"], "--yes", code=None)
+    unknown = archived.holdfast("wal", "get", lost, "got", code=None)
+    (archived.store / "away").rename(chunks)
 
     answer = archived.holdfast("wal", "get", lost, archived.cluster.base / "got", code=None)
     after = archived.holdfast("wal", "get", "0000000100000000000000FF", "got", code=None)
@@ -138,8 +110,15 @@ def test_a_hole_in_the_archive_stops_a_recovery_instead_of_ending_it(
     assert answer.code == 255, answer
     assert "missing although older and newer" in answer.err
     assert after.code == 1
-    assert base
-    Path(archived.stage / "scripts" / "backup").unlink()
+    assert unknown.code == 255, "no store is no reason to say that a file is not there"
+    archived.holdfast("wal", "wait", "60")
+    assert f"segment {lost} is missing" in archived.holdfast("pg", "check", code=20).text
+    restored = recover(archived, base, start=False)
+    restored.start(ready=False)
+    code, log = restored.wait_for_end(), restored.log.read_text()
+    drop(restored)
+    assert code != 0, "a recovery that stops with an error, not early"
+    assert "exit code 255" in log
 
 
 def test_a_crashed_server_hands_in_what_it_had_not_noted(archived: ArchivedCluster) -> None:
@@ -191,9 +170,10 @@ def recover_generation(archived: ArchivedCluster, generation: str) -> Cluster:
     archived.cluster.sql("INSERT INTO t SELECT 3 WHERE false")
     archived.archive_everything()
     archived.holdfast("wal", "wait", "60")
-    command = f"{sys.executable} -m holdfast wal get --generation {generation} "
-    command += f"--stage {archived.stage} %f %p"
-    restored = recover(archived, newest_base(archived), restore_command=f"'{command}'")
+    assert archived.program.json("pg", "list", "--stage", archived.stage)["windows"][-1][
+        "generation"
+    ] == int(generation)
+    restored = recover(archived, newest_base(archived))
     finish_recovery(restored)
     return restored
 
@@ -203,7 +183,7 @@ def test_streaming_loses_nothing_when_the_server_dies() -> None:
         cluster = archived.cluster
         cluster.configure({"archive_command": "'/bin/true'"})
         cluster.sql("SELECT pg_reload_conf()")
-        archived.settings(base_command=[], pause_s_first=0.1, pause_s_max=1)
+        archived.settings(pause_s_first=0.1, pause_s_max=1)
         words = [sys.executable, "-m", "holdfast", "wal", "stream"]
         receiver = subprocess.Popen(
             as_server_user(words), env=cluster.environment, cwd=cluster.base
@@ -227,11 +207,57 @@ def test_streaming_loses_nothing_when_the_server_dies() -> None:
         archived.holdfast("wal", "wait", "60")
 
         assert list(archived.stage.glob("stream/*.partial"))
-        place = short_directory()
-        archived.holdfast("pg", "restore", "host/pg-main", place / "data", "--action", "promote")
-        restored = Cluster.of_restored(place / "data")
-        restored.environment = dict(cluster.environment)
-        restored.start()
+        restored = recover(archived, "host/pg-main")
         finish_recovery(restored)
         assert restored.sql("SELECT count(*), sum(n) FROM t") == "500|125250"
         drop(restored)
+
+
+def test_a_real_server_killed_at_random_loses_nothing_that_was_archived(
+    archived: ArchivedCluster,
+) -> None:
+    """Goal: what was archived is recovered. Method: kill server, sync and script in any order."""
+    dice = random.Random(31)
+    cluster = archived.cluster
+    script = archived.stage / "scripts" / "backup"
+    script.write_text("#!/bin/sh\n[ $(($(date +%N | cut -c1) % 3)) = 0 ] || exit 1\n")
+    script.chmod(0o755)
+    cluster.sql("CREATE TABLE t (n int)")
+    count = 0
+    for _step in range(14):
+        rows = dice.randrange(1, 400)
+        cluster.sql(f"INSERT INTO t SELECT generate_series({count + 1}, {count + rows})")
+        count += rows
+        match dice.randrange(4):
+            case 0:
+                cluster.kill()
+                cluster.start()
+            case 1:
+                kill_syncs(archived)
+            case 2:
+                archived.archive_everything()
+            case 3:
+                cluster.switch_wal()
+    archived.archive_everything()
+    script.unlink()
+    kill_syncs(archived)
+    archived.holdfast("wal", "force-sync")
+
+    assert archived.holdfast("pg", "check", code=None).code in (0, 3), archived.log()
+    restored = recover(archived, newest_base(archived))
+    finish_recovery(restored)
+    assert restored.sql("SELECT count(*), sum(n) FROM t") == f"{count}|{count * (count + 1) // 2}"
+    assert restored.sql("SELECT max(n) FROM t") == str(count)
+    drop(restored)
+
+
+def kill_syncs(archived: ArchivedCluster) -> None:
+    """Send kill -9 to the background sync of this stage, if one runs."""
+    for process in Path("/proc").iterdir():
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"holdfast.cli.wal_worker" in words and str(archived.stage).encode() in words:
+            with suppress(ProcessLookupError):
+                os.kill(int(process.name), signal.SIGKILL)

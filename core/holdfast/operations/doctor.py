@@ -10,6 +10,7 @@ from holdfast.operations import host_checks, store_checks
 from holdfast.operations.findings import Finding, Level
 from holdfast.operations.job_checks import check_jobs
 from holdfast.operations.progress import Progress
+from holdfast.operations.stage_checks import check_stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,8 @@ def examine(request: DoctorRequest, progress: Progress) -> list[Finding]:
     findings += host_checks.check_state_directory(request.state_directory)
     if settings is not None and request.store is None:
         findings += check_jobs(settings, request.state_directory, SYSTEM_CLOCK.now_s())
+    if request.store is None:
+        findings += check_stage(request.state_directory, SYSTEM_CLOCK.now_s())
     for store in _stores(request, settings):
         progress.phase("store")
         progress.item(store.name)

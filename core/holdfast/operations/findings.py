@@ -18,7 +18,7 @@ class Finding:
     """One thing that was looked at.
 
     Attributes:
-        area: "program", "clock", "configuration", "state", or "store NAME".
+        area: "program", "clock", "configuration", "state", "store NAME", or "WAL stage of NAME".
         message: what was found, one sentence.
         advice: what to do about it; empty when it is good.
     """

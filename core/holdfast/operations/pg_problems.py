@@ -139,26 +139,32 @@ class Judge:
 
     def stage(self, stage: WalStage, now_s: float) -> None:
         """What waits, and for how long."""
-        waiting: list[float] = []
-        for generation, names in each_staged(stage):
-            for name in names:
-                try:
-                    waiting.append(os.stat(generation.staged_path(name)).st_ctime)
-                except FileNotFoundError:
-                    continue
-        if waiting and now_s - min(waiting) > BACKLOG_S_MAX:
-            self._say(
-                Severity.WARNING,
-                f"{len(waiting)} WAL files wait on the stage, the oldest since "
-                f"{epoch_to_name(int(min(waiting)))}: see {stage.path}/sync.log",
-            )
-        ready = _ready_since(stage.settings.data_directory)
-        if ready and now_s - min(ready) > BACKLOG_S_MAX:
-            self._say(
-                Severity.WARNING,
-                f"the server waits to hand over {len(ready)} WAL files, the oldest since "
-                f"{epoch_to_name(int(min(ready)))}: is its archive_command right?",
-            )
+        for text in stage_backlog(stage, now_s):
+            self._say(Severity.WARNING, text)
+
+
+def stage_backlog(stage: WalStage, now_s: float) -> list[str]:
+    """Sentences about files that wait for longer than a quarter of an hour (HoldfastError)."""
+    waiting: list[float] = []
+    for generation, names in each_staged(stage):
+        for name in names:
+            try:
+                waiting.append(os.stat(generation.staged_path(name)).st_ctime)
+            except FileNotFoundError:
+                continue
+    found = []
+    if waiting and now_s - min(waiting) > BACKLOG_S_MAX:
+        found.append(
+            f"{len(waiting)} WAL files wait on the stage, the oldest since "
+            f"{epoch_to_name(int(min(waiting)))}: see {stage.path}/sync.log"
+        )
+    ready = _ready_since(stage.settings.data_directory)
+    if ready and now_s - min(ready) > BACKLOG_S_MAX:
+        found.append(
+            f"the server waits to hand over {len(ready)} WAL files, the oldest since "
+            f"{epoch_to_name(int(min(ready)))}: is its archive_command right?"
+        )
+    return found
 
 
 def _some(names: list[str]) -> str:

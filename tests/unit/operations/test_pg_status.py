@@ -11,7 +11,11 @@ from tests.harness.wal_files import CLUSTER_ID, SEGMENT
 from holdfast.datastore.store import Datastore
 from holdfast.errors import NotFound
 from holdfast.ids import Namespace, epoch_to_name
+from holdfast.jobs.request_flags import RequestFlags
+from holdfast.operations.findings import Level
 from holdfast.operations.pg_view import ClusterStatus, describe
+from holdfast.operations.stage_checks import check_stage
+from holdfast.postgres.base_record import BaseRecord
 from holdfast.postgres.wal_names import segment_name
 
 
@@ -148,3 +152,24 @@ def test_files_that_wait_too_long_are_told(archive: MadeArchive) -> None:
 def test_a_cluster_nobody_backed_up_is_not_there(archive: MadeArchive) -> None:
     with pytest.raises(NotFound, match="no base backup and no WAL"):
         archive.status(with_stage=False)
+
+
+def test_doctor_looks_at_the_stage_of_this_machine(
+    archive: MadeArchive, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("HOLDFAST_WAL_STAGE", raising=False)
+    assert check_stage(str(tmp_path / "nowhere"), 0) == []
+    monkeypatch.setenv("HOLDFAST_WAL_STAGE", archive.stage.path)
+    archive.push(1)
+
+    found = check_stage("", 4_000_000_000.0)
+    assert [one.level for one in found] == [Level.WARNING, Level.PROBLEM]
+    archive.carry()
+    current = archive.stage.current()
+    assert current is not None
+    BaseRecord(snapshot="host/pg-main/x", time_s=1, base_bytes=1).write(current)
+    assert [one.level for one in check_stage("", 0.0)] == [Level.GOOD]
+    with RequestFlags.open(f"{archive.stage.path}/requests") as requests:
+        assert requests.begin(1) == 1
+        requests.publish(1)
+    assert [one.message for one in check_stage("", 0.0)] == ["work is owed and no sync runs"]

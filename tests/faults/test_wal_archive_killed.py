@@ -18,6 +18,7 @@ def run(seed: int, steps: int) -> dict[str, int]:
             for number in range(steps):
                 model.step()
                 model.check(everything=number % 50 == 49)
+            model.calm()
             model.push_next()
             model.kill_at_work()
             model.calm()  # asks for nothing: what was owed is taken up
@@ -48,7 +49,7 @@ def test_nothing_that_was_accepted_is_ever_lost(seed: int) -> None:
 
 @pytest.mark.slow
 def test_nothing_is_lost_in_a_long_life() -> None:
-    counts = run(77, steps=800)
+    counts = run(77, steps=400)
 
     for name in ("push killed", "went back", "script failed", "base failed", "push again"):
-        assert counts.get(name, 0) > 5, counts
+        assert counts.get(name, 0) > 2, counts

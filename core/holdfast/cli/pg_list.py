@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from holdfast.cli import pg_cluster, selection
+from holdfast.cli import pg_cluster, plain_text, selection
 from holdfast.errors import EXIT_OK
 
 if TYPE_CHECKING:
@@ -22,14 +22,19 @@ def run(args: Namespace, console: "Console") -> int:
     if args.json:
         console.document(record(status))
         return EXIT_OK
+    show(status, console)
+    return EXIT_OK
+
+
+def show(status: "ClusterStatus", console: "Console") -> None:
+    """A table of bases, then a line for each thing that can be recovered."""
     rows: list[tuple[str, ...]] = [
-        ("BASE BACKUP", "KIND", "TIMELINE", "CONSISTENT AT", "BUILDS ON")
+        ("BASE BACKUP", "KIND", "TIMELINE", "CONSISTENT AT", "DRILL", "BUILDS ON")
     ]
     rows += [_row(base) for base in status.bases]
     console.lines(rows)
     for line in window_lines(status):
         console.data(line)
-    return EXIT_OK
 
 
 def _row(base: "BaseSeen") -> tuple[str, ...]:
@@ -40,6 +45,7 @@ def _row(base: "BaseSeen") -> tuple[str, ...]:
         base.kind,
         str(base.position.timeline),
         epoch_to_name(base.position.stop_s),
+        "never" if base.proof is None else plain_text.harmless(" ".join(reversed(base.proof))),
         base.parent or "",
     )
 
@@ -79,6 +85,9 @@ def record(status: "ClusterStatus") -> dict[str, Any]:
                 "stop_lsn": format_lsn(base.position.stop_lsn),
                 "consistent_at": epoch_to_name(base.position.stop_s),
                 "generation": base.generation,
+                "drill": (
+                    None if base.proof is None else {"time": base.proof[0], "result": base.proof[1]}
+                ),
             }
             for base in status.bases
         ],

@@ -13,6 +13,7 @@ from holdfast.datastore.store import Datastore
 from holdfast.errors import DamagedData, HoldfastError, NotFound
 from holdfast.host.clock import SYSTEM_CLOCK, Clock
 from holdfast.ids import BackupType, GroupId, Namespace, SnapshotId
+from holdfast.operations.pg_drill import last_drill
 from holdfast.operations.pg_problems import Judge
 from holdfast.operations.pg_view import BaseSeen, ClusterStatus, History, Problem, Severity
 from holdfast.postgres.recoverability import Base, WalSet, reaches, windows
@@ -111,11 +112,12 @@ class _Look:
             if not self._store.is_finished(snapshot):
                 continue
             try:
-                about = self._store.manifest(snapshot).unprotected.get("pg")
+                unprotected = self._store.manifest(snapshot).unprotected
+                about = unprotected.get("pg")
                 if about is None:
                     self._say(Severity.WARNING, f"{snapshot} is no base backup of a cluster")
                     continue
-                base = _base_seen(snapshot, about)
+                base = _base_seen(snapshot, about, last_drill(dict(unprotected)))
             except NotFound:
                 continue
             except HoldfastError as error:
@@ -218,7 +220,8 @@ class _Look:
     def _assign(self, bases: list[BaseSeen], histories: list[History]) -> None:
         """Each base belongs to the newest history that began no later than it was taken."""
         for number, base in enumerate(bases):
-            mine = [one for one in histories if one.generation <= base.snapshot.time_s]
+            taken_s = min(base.snapshot.time_s, base.position.stop_s)  # a combined one is newer
+            mine = [one for one in histories if one.generation <= taken_s]
             if not mine:
                 continue
             bases[number] = replace(base, generation=mine[-1].generation)
@@ -229,7 +232,7 @@ class _Look:
             histories.insert(0, lone)
 
 
-def _base_seen(snapshot: SnapshotId, about: Any) -> BaseSeen:
+def _base_seen(snapshot: SnapshotId, about: Any, drill: dict[str, Any] | None) -> BaseSeen:
     """What a manifest says of a base backup (DamagedData)."""
 
     def full_name(name: object) -> str:
@@ -254,6 +257,7 @@ def _base_seen(snapshot: SnapshotId, about: Any) -> BaseSeen:
                 has_wal=bool(about.get("wal_included", False)),
             ),
             generation=0,
+            proof=None if drill is None else (str(drill.get("time")), str(drill.get("result"))),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, HoldfastError) as error:
         raise DamagedData(f"the manifest of {snapshot}", "it does not describe a base") from error

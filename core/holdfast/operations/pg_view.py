@@ -35,6 +35,7 @@ class BaseSeen:
         system_identifier: of the cluster, as text.
         position: where it lies in the WAL; None when the manifest does not tell.
         generation: the history its WAL belongs to, 0 when none is archived.
+        proof: when it was last restored for trial, and how that ended; None when never.
     """
 
     snapshot: SnapshotId
@@ -44,6 +45,7 @@ class BaseSeen:
     system_identifier: str
     position: Base
     generation: int
+    proof: tuple[str, str] | None = None
 
 
 @dataclass(slots=True)

@@ -85,10 +85,12 @@ class Judge:
                 "run `holdfast wal full-sync`",
             )
         for timeline in history.wal.without_history():
+            has_base = any(base.position.timeline == timeline for base in history.bases)
             self._say(
-                Severity.DAMAGED,
+                Severity.WARNING if has_base else Severity.DAMAGED,
                 f"timeline {timeline} is archived without its {timeline:08X}.history: recovery "
-                "cannot follow to it",
+                + ("of older base backups " if has_base else "")
+                + "cannot follow to it",
             )
         for one in history.reaches:
             if not one.is_consistent:

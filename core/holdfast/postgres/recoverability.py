@@ -10,12 +10,9 @@ Segments are compared by number on their timeline, never by name.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from holdfast.postgres.text_files import Ancestor
-from holdfast.postgres.wal_names import last_segment_before, segment_of
-
-FIRST_TIMELINE: Final = 1
+from holdfast.postgres.wal_names import FIRST_TIMELINE, last_segment_before, segment_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

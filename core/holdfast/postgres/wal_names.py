@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 
 from holdfast.errors import BadRequest
 
+FIRST_TIMELINE: Final = 1  # the only one without a history file
 SEGMENT_BYTES_MIN: Final = 1 << 20
 SEGMENT_BYTES_MAX: Final = 1 << 30
 SEGMENT_BYTES_DEFAULT: Final = 1 << 24

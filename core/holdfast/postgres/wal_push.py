@@ -23,7 +23,13 @@ from holdfast.host import files
 from holdfast.host.anonymous import AnonymousFile
 from holdfast.postgres.staged_file import PIECE_BYTES, staged_content
 from holdfast.postgres.wal_headers import HEADER_BYTES, check_segment, has_header
-from holdfast.postgres.wal_names import WalKind, WalName, parse_wal_name
+from holdfast.postgres.wal_names import (
+    FIRST_TIMELINE,
+    WalKind,
+    WalName,
+    history_name,
+    parse_wal_name,
+)
 from holdfast.postgres.wal_stage import (
     ARCHIVE,
     LOG_NAME,
@@ -70,6 +76,7 @@ def push(stage_path: str, path: str, *, takes_ready: bool = False) -> None:
     """
     with WalStage.open(stage_path) as stage:
         done = [store_file(stage, path)]
+        _store_missing_history(stage, path)
         if takes_ready:
             done += _store_others(stage, path)
         flags = ARCHIVE
@@ -83,6 +90,24 @@ def push(stage_path: str, path: str, *, takes_ready: bool = False) -> None:
         try:
             ask_for_sync(stage, flags)
         except HoldfastError as error:  # the file is safe all the same
+            _remark(error.message)
+
+
+def _store_missing_history(stage: WalStage, path: str) -> None:
+    """A server that was promoted while it did not archive never hands in where its timeline began.
+
+    Its history file still lies beside the segment; without it no older base backup can follow.
+    """
+    name = parse_wal_name(os.path.basename(path))
+    current = stage.current()
+    history = history_name(name.timeline)
+    if name.timeline == FIRST_TIMELINE or current is None or current.holds(history):
+        return
+    beside = os.path.join(os.path.dirname(path), history)
+    if os.path.exists(beside):
+        try:
+            store_file(stage, beside)
+        except HoldfastError as error:  # the segment is safe all the same
             _remark(error.message)
 
 

@@ -11,9 +11,10 @@ from tests.harness.wal_files import CLUSTER_ID, SEGMENT, new_stage, segment_byte
 
 from holdfast.errors import BadRequest, DamagedData, HoldfastError, NotFound, Refused
 from holdfast.host import gate
+from holdfast.jobs.request_flags import RequestFlags
 from holdfast.postgres.staged_file import staged_content
 from holdfast.postgres.wal_names import segment_name
-from holdfast.postgres.wal_push import ask_for_sync, ready_files, store_file
+from holdfast.postgres.wal_push import ask_for_sync, push, ready_files, store_file
 from holdfast.postgres.wal_stage import (
     ARCHIVE,
     SNAPSHOT,
@@ -293,3 +294,17 @@ def test_a_process_that_asks_twice_starts_one_sync(stage: WalStage) -> None:
     ask_for_sync(stage, 0, start=start)
     assert stage.requests.flags().running == ARCHIVE | SNAPSHOT, "what a dead worker owed"
     os.close(workers[1])
+
+
+def test_the_history_of_a_timeline_goes_along_when_nobody_handed_it_in(
+    stage: WalStage, tmp_path: Path
+) -> None:
+    (tmp_path / "00000002.history").write_text("1\t0/300000\tpromoted\n")
+    path = write_segment(tmp_path, 4, timeline=2)
+    with RequestFlags.open(os.path.join(stage.path, "requests")) as held:
+        assert held.begin(ARCHIVE)
+        held.publish(ARCHIVE)
+        push(stage.path, str(path))
+
+    assert content(stage, "00000002.history") == b"1\t0/300000\tpromoted\n"
+    assert content(stage, path.name) == path.read_bytes()

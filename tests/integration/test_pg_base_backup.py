@@ -324,6 +324,12 @@ def test_a_drill_proves_a_backup_and_writes_it_down(bench: Rig) -> None:
 
     refused = program.run("forget", full["snapshot"], code=13)
     assert "builds on" in refused.err
+    listed = {
+        base["snapshot"]: base["drill"]
+        for base in program.json("pg", "list", "--cluster", "main")["bases"]
+    }
+    assert listed[full["snapshot"]] is None
+    assert listed[taken["snapshot"]]["time"] == proof["time"]
     failed = program.run(
         "pg", "drill", taken["snapshot"], "--scratch", scratch, "--target-name", "never", code=20
     )

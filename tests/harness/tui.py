@@ -131,7 +131,7 @@ def damage_one(bench: Bench) -> str:
         snapshot = SnapshotId.parse(name)
         found = set()
         for entry in store.manifest(snapshot).files:
-            if entry.filename.endswith(".didx"):
+            if entry.filename.endswith(".ppxar.didx"):  # contents, so that files can be named
                 index = store.open_index(snapshot, entry.filename)
                 found |= {index.digest_at(at) for at in range(index.chunk_count)}
         return found

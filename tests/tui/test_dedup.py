@@ -4,8 +4,12 @@ import pytest
 from tests.harness.tui import Bench, app_of, opened, press, screen_text, settled, until
 from textual.pilot import Pilot
 
-from holdfast_tui.render.look import ASCII, Look
-from holdfast_tui.screens.dedup.view import DedupView
+from holdfast.jobs.progress_record import ProgressRecord
+from holdfast.jobs.task_end import TaskState
+from holdfast_tui.model.tasks import Task
+from holdfast_tui.render.look import ASCII, Look, Mark
+from holdfast_tui.screens.dedup.view import DedupView, phase_lines
+from holdfast_tui.widgets.strips import plain
 
 
 async def _measured(pilot: Pilot[str]) -> DedupView:
@@ -125,3 +129,31 @@ async def test_a_picture_of_it_can_be_made(looked_at: Bench, theme: str) -> None
         await _measured(pilot)
 
         assert "host/web1" in app_of(pilot).export_screenshot()
+
+
+def test_the_phases_of_a_collection() -> None:
+    def shown(phase: str) -> str:
+        task = Task(
+            upid="u",
+            target="",
+            by="",
+            node="",
+            message="",
+            pid=0,
+            started=0,
+            ended=0,
+            kind="gc",
+            store="main",
+            state=TaskState.RUNNING,
+            word="running",
+            mark=Mark.RUN,
+            progress=ProgressRecord(phase=phase, done_items=7, total_items=10),
+        )
+        return plain(phase_lines(task, ASCII, 20))
+
+    assert shown("mark").splitlines()[0].startswith(" ~ phase 1 of 2, mark   [")
+    assert "70%" in shown("mark")
+    assert "7 of 10" in shown("mark")
+    assert shown("mark").splitlines()[1] == " - phase 2 of 2, sweep  to come"
+    assert shown("sweep").splitlines()[0] == " + phase 1 of 2, mark   done"
+    assert shown("waiting").splitlines()[-1].startswith(" ~ running")

@@ -82,7 +82,10 @@ def hits_of(chunk: "LostChunk") -> list[Hit]:
 
 
 def files_of(archives: "Sequence[AffectedArchive]") -> list[HitFile]:
-    """Every path of every archive; what has no files shows its bytes."""
+    """Every path of every archive; what has no files shows its bytes.
+
+    Where the listing itself is damaged, or encrypted and there is no key, that is said instead.
+    """
     from holdfast.shown import printable
 
     found = []
@@ -90,6 +93,8 @@ def files_of(archives: "Sequence[AffectedArchive]") -> list[HitFile]:
         archive = archive_name(one.archive)
         if one.paths:
             found += [HitFile(one.snapshot, archive, printable(path)) for path in one.paths]
+        elif one.gap is not None:
+            found.append(HitFile(one.snapshot, archive, f"paths unknown: {one.gap}"))
         else:
             spans = ", ".join(
                 f"{fmt.size(end - start)} at {fmt.size(start)}" for start, end in one.ranges[:3]

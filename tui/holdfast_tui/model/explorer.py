@@ -186,6 +186,11 @@ def by_namespace(snapshots: Iterable[SnapshotId]) -> dict[Namespace, list[Snapsh
     return found
 
 
+def group_name(group: GroupId) -> str:
+    """`prod/host/web1`: with its namespace."""
+    return f"{group.ns}/{group}" if group.ns.parts else str(group)
+
+
 def ns_words(ns: Namespace) -> tuple[str, ...]:
     """`--ns prod/eu`; nothing for the root."""
     return ("--ns", str(ns)) if ns.parts else ()

@@ -40,6 +40,18 @@ class Request:
     more: tuple[tuple[str, ...], ...] = ()
 
 
+def run_job(name: str, *facts: str) -> Request:
+    """Run a configured job now, as a process of its own; asks only when there are facts."""
+    return Request(
+        title=f"Run {name}",
+        words=("job", "run", name, "--detach"),
+        how=How.SHORT,
+        facts=facts,
+        confirm=bool(facts),
+        done=f"{name} has been started, safe to close",
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """Something in a store, in the journal or in the configuration that a view can show.

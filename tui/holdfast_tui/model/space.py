@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.ids import GroupId
+from holdfast_tui.model.explorer import group_name
 from holdfast_tui.model.snapshots import Catalogue
 
 if TYPE_CHECKING:
@@ -28,8 +29,7 @@ class Holder:
     @property
     def name(self) -> str:
         """With its namespace."""
-        ns = self.group.ns
-        return f"{ns}/{self.group}" if ns.parts else str(self.group)
+        return group_name(self.group)
 
 
 def holders_of(usage: "Usage", catalogue: Catalogue | None) -> list[Holder]:

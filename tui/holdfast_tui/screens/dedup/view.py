@@ -19,7 +19,7 @@ from holdfast_tui.model.space import Holder, holders_of, sharing_name
 from holdfast_tui.model.stores import StoreFacts
 from holdfast_tui.model.tasks import Task, TaskBoard
 from holdfast_tui.render import fmt
-from holdfast_tui.render.look import Mark
+from holdfast_tui.render.look import Look, Mark
 from holdfast_tui.screens import cells
 from holdfast_tui.screens.long_reads import LongReads
 from holdfast_tui.widgets.linepane import LinePane
@@ -384,7 +384,8 @@ class DedupView(LongReads):
             return
         lines: list[Line] = []
         if self._collecting is not None:
-            lines += self._phase_lines(self._collecting)
+            width = max(8, min(24, self._gc.content_size.width - 40))
+            lines += phase_lines(self._collecting, self.look, width)
         if store.last_gc is None:
             lines.append([(" Never ran here. C collects what no snapshot needs.", "text")])
         else:
@@ -410,34 +411,6 @@ class DedupView(LongReads):
         if self._collecting is None:
             lines.append([(" Chunks touched within 24 h stay; backups may run.", "dim")])
         self._gc.set_lines(lines)
-
-    def _phase_lines(self, task: Task) -> list[Line]:
-        phase = "" if task.progress is None else task.progress.phase
-        at = _PHASES.index(phase) if phase in _PHASES else -1
-        lines: list[Line] = []
-        width = max(8, min(24, self._gc.content_size.width - 40))
-        for number, name in enumerate(_PHASES):
-            head = f"phase {number + 1} of 2, {name:<6}"
-            if number < at:
-                lines.append([(f" {self.look.mark(Mark.OK)} {head}", "good"), ("done", "dim")])
-            elif number == at:
-                lines.append(
-                    [
-                        (f" {self.look.mark(Mark.RUN)} {head}", "run"),
-                        *cells.progress_bar(self.look, task, width),
-                        (
-                            f" {cells.percent(task)}  {cells.amount(task)}  {cells.left(task)}",
-                            "text",
-                        ),
-                    ]
-                )
-            else:
-                lines.append([(f" {self.look.mark(Mark.NONE)} {head}", "dim"), ("to come", "dim")])
-        if at < 0:
-            lines.append(
-                [(f" {self.look.mark(Mark.RUN)} {task.word}", "run"), (f" {phase}", "dim")]
-            )
-        return lines
 
     def _next_gc(self) -> str:
         times = [
@@ -558,3 +531,30 @@ class DedupView(LongReads):
         self.set_class(size.height >= _HIGH, "-high")
         self._parts.fit(small=size.width < _WIDE or size.height < _HIGH)
         self.call_after_refresh(self._show)
+
+
+def phase_lines(task: Task, look: Look, width: int) -> list[Line]:
+    """Both phases of a running collection; the bar of the current one is `width` cells."""
+    phase = "" if task.progress is None else task.progress.phase
+    at = _PHASES.index(phase) if phase in _PHASES else -1
+    lines: list[Line] = []
+    for number, name in enumerate(_PHASES):
+        head = f"phase {number + 1} of 2, {name:<6} "
+        if number < at:
+            lines.append([(f" {look.mark(Mark.OK)} {head}", "good"), ("done", "dim")])
+        elif number == at:
+            lines.append(
+                [
+                    (f" {look.mark(Mark.RUN)} {head}", "run"),
+                    *cells.progress_bar(look, task, width),
+                    (
+                        f" {cells.percent(task)}  {cells.amount(task)}  {cells.left(task)}",
+                        "text",
+                    ),
+                ]
+            )
+        else:
+            lines.append([(f" {look.mark(Mark.NONE)} {head}", "dim"), ("to come", "dim")])
+    if at < 0:
+        lines.append([(f" {look.mark(Mark.RUN)} {task.word}", "run"), (f" {phase}", "dim")])
+    return lines

@@ -118,9 +118,14 @@ class DetailView(SnapshotActions):
     def _sharing_columns(self) -> list[Column[tuple[SnapshotId, float]]]:
         return [
             Column(title="snapshot", cell=lambda pair: fmt.moment(pair[0].time_s), width=16),
+            Column(title="only", cell=self._only_of, width=9, right=True, rank=1),
             Column(title="has", cell=lambda pair: f"{100 * pair[1]:.0f}%", width=5, right=True),
             Column(title="of these chunks", cell=self._share_bar, width_min=8),
         ]
+
+    def _only_of(self, pair: tuple[SnapshotId, float]) -> str:
+        measured = self.hold.insights.usage.get(self.store_name)
+        return fmt.size(None if measured is None else measured.usage.snapshots.get(pair[0]))
 
     def _share_bar(self, pair: tuple[SnapshotId, float]) -> tuple[str, str]:
         full, _empty = self.look.bar(pair[1], 20)

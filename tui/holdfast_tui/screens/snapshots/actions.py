@@ -17,7 +17,7 @@ from holdfast_tui.model.explorer import (
     ns_words,
     word_of,
 )
-from holdfast_tui.model.request import How, Request, Target
+from holdfast_tui.model.request import How, Request, Target, run_job
 from holdfast_tui.model.snapshots import SnapshotRow
 from holdfast_tui.render import fmt
 from holdfast_tui.screens.long_reads import LongReads
@@ -301,16 +301,7 @@ class SnapshotActions(LongReads):
         if answer == "paths":
             self.hold.ask_line("back up (DIR, name.pxar:DIR, name.img:FILE)", self._back_up)
         elif answer:
-            name = answer.removeprefix("job ")
-            self.do(
-                Request(
-                    title=f"Run {name}",
-                    words=("job", "run", name, "--detach"),
-                    how=How.SHORT,
-                    confirm=False,
-                    done=f"{name} has been started, safe to close",
-                )
-            )
+            self.do(run_job(answer.removeprefix("job ")))
 
     def _back_up(self, text: str) -> None:
         try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.ids import SnapshotId
 from holdfast.shown import printable
 from holdfast_tui.dialogs.rows import RowsDialog
-from holdfast_tui.model.explorer import Node
+from holdfast_tui.model.explorer import Node, group_name
 from holdfast_tui.model.rows import Clip, Column
 from holdfast_tui.render import fmt
 from holdfast_tui.render.look import Look
@@ -47,7 +47,7 @@ def prune_dialog(node: Node, planned: "PrunePlan", look: Look) -> RowsDialog:
         Column(title="", cell=decision, width=6),
         Column(
             title="snapshot",
-            cell=lambda row: f"{row.snapshot.ns}/{row.snapshot.group}".lstrip("/"),
+            cell=lambda row: group_name(row.snapshot.group),
             width_min=12,
         ),
         Column(title="time", cell=lambda row: fmt.moment(row.snapshot.time_s), width=16),

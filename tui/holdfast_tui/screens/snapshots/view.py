@@ -13,7 +13,7 @@ from holdfast.datastore.manifest import CryptMode
 from holdfast.ids import SnapshotId
 from holdfast_tui import keymap
 from holdfast_tui.insights import failed_of, is_small
-from holdfast_tui.model.explorer import Level, Node, Tree, ns_words, snapshots_of
+from holdfast_tui.model.explorer import Level, Node, Tree, group_name, ns_words, snapshots_of
 from holdfast_tui.model.request import Target
 from holdfast_tui.model.rows import Column
 from holdfast_tui.model.snapshots import Catalogue, SnapshotRow
@@ -146,7 +146,7 @@ class SnapshotsView(SnapshotActions):
             group = [
                 Column(
                     title="group",
-                    cell=_group_name,
+                    cell=lambda row: group_name(row.snapshot.group),
                     width_min=12,
                     sort=lambda row: (str(row.snapshot.ns), row.snapshot.group.sort_key),
                 )
@@ -645,11 +645,6 @@ def _with_chunks(catalogue: Catalogue) -> set[SnapshotId]:
         for row in catalogue.rows
         if any(name.endswith("idx") for one in row.summary.archives for name in one.filenames)
     }
-
-
-def _group_name(row: SnapshotRow) -> str:
-    snapshot = row.snapshot
-    return f"{snapshot.ns}/{snapshot.group}" if snapshot.ns.parts else str(snapshot.group)
 
 
 def _one_line(row: SnapshotRow) -> str:

@@ -8,13 +8,13 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.events import Resize
 
-from holdfast.ids import GroupId, SnapshotId
+from holdfast.ids import SnapshotId
 from holdfast_tui import keymap
 from holdfast_tui.insights import Damage, Steps, failed_of, is_small
 from holdfast_tui.model import damage as model
 from holdfast_tui.model.damage import Hit, HitFile, Way, WayOut
-from holdfast_tui.model.explorer import commands, named
-from holdfast_tui.model.request import How, Request, Target
+from holdfast_tui.model.explorer import commands, group_name, named
+from holdfast_tui.model.request import Request, Target, run_job
 from holdfast_tui.model.rows import Clip, Column
 from holdfast_tui.model.snapshots import Catalogue
 from holdfast_tui.model.stores import StoreFacts
@@ -137,7 +137,7 @@ class VerifyView(LongReads):
 
     def _hit_columns(self) -> list[Column[Hit]]:
         return [
-            Column(title="group", cell=lambda hit: _group_name(hit.snapshot.group), width_min=10),
+            Column(title="group", cell=lambda hit: group_name(hit.snapshot.group), width_min=10),
             Column(title="time", cell=lambda hit: fmt.moment(hit.snapshot.time_s), width=16),
             Column(title="archive", cell=lambda hit: hit.archive, width_min=10, rank=1),
             Column(title="bytes", cell=lambda hit: fmt.size(hit.size), width=8, right=True, rank=2),
@@ -458,15 +458,10 @@ class VerifyView(LongReads):
             self._verify_hit()
         elif way.way is Way.BACK_UP and way.job:
             self.do(
-                Request(
-                    title=f"Run {way.job}",
-                    words=("job", "run", way.job, "--detach"),
-                    how=How.SHORT,
-                    facts=(
-                        "A new backup stores the lost data anew if the source still has it.",
-                        "Verify the hit snapshots afterwards to see whether they are healed.",
-                    ),
-                    done=f"{way.job} has been started, safe to close",
+                run_job(
+                    way.job,
+                    "A new backup stores the lost data anew if the source still has it.",
+                    "Verify the hit snapshots afterwards to see whether they are healed.",
                 )
             )
         elif way.way is Way.BACK_UP:
@@ -602,10 +597,6 @@ class VerifyView(LongReads):
 
 def _problem(chunk: "LostChunk") -> tuple[str, str]:
     return ("file missing", "bad") if chunk.set_aside_s is None else ("damaged", "bad")
-
-
-def _group_name(group: GroupId) -> str:
-    return f"{group.ns}/{group}" if group.ns.parts else str(group)
 
 
 def _copy_in(reader: "Reader", name: str, chunk: "LostChunk") -> frozenset[SnapshotId] | None:

@@ -39,7 +39,7 @@ class Picture:
 
 
 WEB1 = ("slash", "w", "e", "b", "1", "enter", "enter", "j", "enter")
-WALK = ("space", "j", "space", "G", "space", "G", "k", "o")
+WALK = ("space", "j", "space", "j", "j", "j", "space", "k", "o")
 PICTURES = (
     Picture("dashboard", "dashboard"),
     Picture("dashboard-light", "dashboard", theme="paper"),

@@ -97,7 +97,7 @@ class DashboardView(View):
     def _store_columns(self) -> list[Column[StoreFacts]]:
         return [
             Column(title="name", cell=lambda f: (f.name, "strong"), width_min=8, share=2),
-            Column(title="state", cell=self._state_cell, width=9),
+            Column(title="state", cell=self._state_cell, width=10),
             Column(title="used", cell=self._bar_cell, width=_BAR + 5),
             Column(title="of", cell=lambda f: fmt.size(f.total), width=8, right=True, rank=6),
             Column(title="free", cell=lambda f: fmt.size(f.free), width=8, right=True, rank=3),
@@ -164,8 +164,13 @@ class DashboardView(View):
             Column(title="", cell=lambda i: i.what, width_min=14, share=2),
             Column(title="", cell=lambda i: i.text, width_min=22, share=4),
             Column(title="", cell=lambda i: (_ago(i.when_s), "dim"), width=6, right=True, rank=1),
-            Column(title="", cell=lambda i: (i.key, "key"), width=10, rank=2),
+            Column(title="", cell=self._way_cell, width=10, rank=2),
         ]
+
+    def _way_cell(self, item: Attention) -> tuple[str, str]:
+        """The key that deals with it; where nothing may be changed a capital would be a lie."""
+        off = self.refusal() and item.key[:1].isupper()
+        return ("enter" if off else item.key, "key")
 
     def _recent_columns(self) -> list[Column[Task]]:
         return [

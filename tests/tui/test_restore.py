@@ -1,5 +1,6 @@
 """The restore view with keys alone: find, mark, plan, restore; and compare what came back."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,23 @@ async def test_hostile_names_are_shown_harmlessly_and_restored_exactly(bench: Be
         assert set(contents(target)) == set(names)
         for name in names:
             assert contents(target)[name] == before[name]
+
+
+async def test_names_that_are_no_text_are_copied_and_offered_harmlessly(bench: Bench) -> None:
+    odd = b"\xff\x1b]0;x\x07"
+    os.mkdir(os.path.join(os.fsencode(bench.home), odd))
+    async with opened(bench, view="restore", size=(100, 30)) as pilot:
+        view = await files_of(pilot, older=2)
+        assert view.left.go_to(b"\xff\xfe not utf-8")
+        await press(pilot, "y")
+        assert "copied: \\xff\\xfe not utf-8" in screen_text(pilot)
+        await restore_to(pilot, bench.home)
+        await press(pilot, "tab")
+        assert view.right.go_to(odd)
+        await go(pilot, "l", "w")
+
+        assert "\x1b" not in screen_text(pilot)
+        assert os.fsencode(view.target).endswith(odd)
 
 
 async def test_a_marked_directory_leaves_out_what_is_unmarked_in_it(bench: Bench) -> None:

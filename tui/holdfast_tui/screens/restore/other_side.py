@@ -18,7 +18,8 @@ class OtherSide(Shared):
         if self.archive is None:
             self.say("open a snapshot first: l goes in")
             return
-        self.hold.ask_line("restore to", self.set_target, value=self.target)
+        proposed = self.target if self.target.isprintable() else ""  # it is shown as it is
+        self.hold.ask_line("restore to", self.set_target, value=proposed)
 
     def set_target(self, path: str) -> None:
         """Restore to another place from now on."""

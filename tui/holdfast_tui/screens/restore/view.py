@@ -15,6 +15,7 @@ from textual.binding import BindingType
 from textual.containers import Horizontal
 
 from holdfast.ids import Namespace, SnapshotId
+from holdfast.shown import printable
 from holdfast_tui import keymap
 from holdfast_tui.archive_reader import ArchiveReader, Differs, archives_of
 from holdfast_tui.model.files import FileRow, FileTable
@@ -107,7 +108,7 @@ class RestoreView(Planning, Finding, OtherSide, Looking):
     def copy_text(self) -> str:
         row = self.current
         if isinstance(row, FileRow):
-            return text_of(row.path)
+            return printable(row.path)  # a clipboard takes only text
         return str(row.snapshot) if isinstance(row, SnapshotRow) else ""
 
     def twin(self) -> Sequence[str] | None:

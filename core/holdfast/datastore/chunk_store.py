@@ -105,6 +105,27 @@ class ChunkStore:
             raise files.as_holdfast_error(error, f"touching chunk {digest.hex()}") from error
         return True
 
+    def keep(self, digest: bytes, guard: Guard, *, is_encrypted: bool) -> int:
+        """Touch the chunk if the store has it, sound and of the wanted kind; its length, or 0.
+
+        Looking before a chunk is compressed makes the retry of a backup that failed cheap. Whatever
+        is not as it should be is left for `insert` to judge.
+        """
+        path = self.path(digest)
+        try:
+            with guard.shared(digest):
+                if not stat.S_ISREG(os.lstat(path).st_mode):
+                    return 0
+                old = files.read_file(path, size_max=blob.CHUNK_FILE_BYTES_MAX)
+                if blob.check_crc(old).is_encrypted is not is_encrypted:
+                    return 0
+                files.touch_access_time(path)
+        except (FileNotFoundError, DamagedData):
+            return 0
+        except OSError as error:
+            raise files.as_holdfast_error(error, f"storing chunk {digest.hex()}") from error
+        return len(old)
+
     def insert(self, digest: bytes, parts: Sequence[Buffer], guard: Guard) -> Inserted:
         """Make sure that the chunk is in the store, writing it when needed.
 

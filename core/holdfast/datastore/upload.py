@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from typing import Final, Protocol
 
 from holdfast.datastore.blob import Codec
-from holdfast.datastore.chunk_store import ChunkStore, Guard
+from holdfast.datastore.chunk_store import ChunkStore, Guard, Inserted
 from holdfast.datastore.keys import EncryptionKey
 from holdfast.errors import BadRequest, HoldfastError
 from holdfast.host.files import as_holdfast_error
@@ -142,8 +142,12 @@ class Lane:
         return digest
 
     def _insert(self, digest: bytes, data: memoryview) -> None:
-        parts = self._codec.encode(data, key=self._key, level=self._level)
-        result = self._chunks.insert(digest, parts, self._guard)
+        kept = self._chunks.keep(digest, self._guard, is_encrypted=self._key is not None)
+        if kept:
+            result = Inserted(duplicate=True, stored_bytes=kept)
+        else:
+            parts = self._codec.encode(data, key=self._key, level=self._level)
+            result = self._chunks.insert(digest, parts, self._guard)
         tally = self.tally
         tally.count += 1
         tally.size += len(data)

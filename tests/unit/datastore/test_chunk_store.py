@@ -212,3 +212,35 @@ def test_a_disk_error_when_flushing_begins_is_reported(store: ChunkStore) -> Non
     with gate.installed(broken), pytest.raises(HoldfastError):
         insert(store, encoded())
     assert not Path(store.path(DIGEST)).exists()
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+def test_a_sound_chunk_is_kept_before_anything_is_compressed(
+    store: ChunkStore, key: EncryptionKey | None
+) -> None:
+    content = encoded(key=key)
+    path = file_of(store, content)
+
+    kept = store.keep(DIGEST, NoGuard(), is_encrypted=key is not None)
+
+    assert kept == len(content)
+    assert was_touched(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", encoded()[:-1], encoded()[:40] + bytes(len(encoded()) - 40), b"no chunk at all"],
+    ids=["empty", "cut short", "content lost", "another file"],
+)
+def test_what_is_not_sound_is_not_kept(store: ChunkStore, content: bytes) -> None:
+    path = file_of(store, content)
+
+    assert store.keep(DIGEST, NoGuard(), is_encrypted=False) == 0
+    assert not was_touched(path)
+
+
+def test_nothing_or_the_other_kind_is_not_kept(store: ChunkStore) -> None:
+    assert store.keep(DIGEST, NoGuard(), is_encrypted=False) == 0
+    file_of(store, encoded(key=KEY))
+
+    assert store.keep(DIGEST, NoGuard(), is_encrypted=False) == 0

@@ -62,7 +62,8 @@ class PlanDialog(Dialog[str]):
     def _show(self) -> None:
         room = self._room()
         self._top = max(0, min(self._top, len(self._lines) - room))
-        self.query_one(LinePane).set_lines(self._lines[self._top : self._top + room])
+        for pane in self.query(LinePane):  # none before the dialog is mounted
+            pane.set_lines(self._lines[self._top : self._top + room])
 
     # What it says ---------------------------------------------------------------------------------
 
@@ -197,13 +198,15 @@ class PlanDialog(Dialog[str]):
         if answer == "rule" and (
             self._plan.image_bytes is not None or self._plan.rule is Overwrite.FRESH
         ):
-            self.query_one("#box").border_subtitle = "nothing is in the way there"
+            for box in self.query("#box"):
+                box.border_subtitle = "nothing is in the way there"
             return
         self.dismiss(answer)
 
     def action_copy(self) -> None:
         self.hold.copy_to_clipboard(self._twin)
-        self.query_one("#box").border_subtitle = "copied"
+        for box in self.query("#box"):
+            box.border_subtitle = "copied"
 
     def action_move(self, step: int) -> None:
         self._top += step

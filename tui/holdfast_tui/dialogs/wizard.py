@@ -127,11 +127,11 @@ class Wizard(Dialog[None]):
             self.set_focus(None)
             self._notes([])
         if page is CHECK:
-            self.run_worker(self._check(), group="page", exclusive=True)
+            self.hold.background(self._check, group="wizard", exclusive=True)
         elif page is SUMMARY:
-            self.run_worker(self._summary(), group="page", exclusive=True)
+            self.hold.background(self._summary, group="wizard", exclusive=True)
         elif page.name == "store":
-            self.run_worker(self._near(), group="page", exclusive=True)
+            self.hold.background(self._near, group="wizard", exclusive=True)
 
     def _notes(self, lines: list[Line]) -> None:
         self.query_one("#notes", LinePane).set_lines([[], *lines] if lines else [])
@@ -238,6 +238,8 @@ class Wizard(Dialog[None]):
 
     def action_step(self, step: int) -> None:
         """The next or previous field, and behind the last one the next page."""
+        if not self._rows():
+            return  # not mounted yet
         rows = self._rows()[: len(self.page.fields)]
         at = next((number for number, row in enumerate(rows) if row.line.has_focus), -1)
         if rows and 0 <= at + step < len(rows):

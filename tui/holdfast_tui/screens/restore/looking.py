@@ -1,6 +1,7 @@
 """Looking into files before they are restored: contents, differences, versions."""
 
 import os
+from functools import partial
 from typing import Any
 
 from holdfast.archive.pxar.format import Kind
@@ -204,7 +205,7 @@ class Looking(Shared):
         title = f"{printable(row.name)}: {fmt.plural(len(rows), 'version')} in {count} snapshots"
         self.say("")
         dialog = VersionsDialog(title + _unread(warnings), rows, self.look, warnings=warnings)
-        self.run_worker(self._choose(dialog, row.path), group="choose")
+        self.hold.background(partial(self._choose, dialog, row.path), group="choose")
 
     def _show_paths(self, paths: list[FoundPath], warnings: list[str]) -> None:
         rows: list[Any] = [FoundRow(path) for path in paths[:_FOUND_MAX]]
@@ -213,7 +214,7 @@ class Looking(Shared):
         dialog = VersionsDialog(
             title + _unread(warnings), rows, self.look, found=True, warnings=warnings
         )
-        self.run_worker(self._choose(dialog, None), group="choose")
+        self.hold.background(partial(self._choose, dialog, None), group="choose")
 
     async def _choose(self, dialog: VersionsDialog, path: bytes | None) -> None:
         chosen = await self.hold.push_screen_wait(dialog)

@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from holdfast.archive.restore_rules import Overwrite, RestoreOutcome
 from holdfast.archive.restore_without import Without
@@ -185,7 +186,7 @@ class Planning(Shared):
                         self.without |= what
                 self.show_plan()
 
-        self.run_worker(ask(), group="metadata")
+        self.hold.background(ask, group="metadata")
 
     # The dry run ----------------------------------------------------------------------------------
 
@@ -273,7 +274,7 @@ class Planning(Shared):
         self._watched = None
         self.host = plan.host
         self.say("")
-        self.run_worker(self._ask(plan), group="ask")
+        self.hold.background(partial(self._ask, plan), group="ask")
 
     async def _ask(self, plan: Plan) -> None:
         twin = self.hold.options.twin(plan.selection.store, self._words(plan, shown=True))

@@ -198,6 +198,8 @@ def recovery_of(
 
 def _wal_get(store: "Datastore", snapshot: "SnapshotId", args: Namespace) -> str:
     """The command that gets WAL from where the sync carried it."""
+    from holdfast.operations.pg_bases import ended_s
+    from holdfast.postgres.backup_record import UNPROTECTED_KEY
     from holdfast.postgres.recovery import NO_ARCHIVE
     from holdfast.postgres.wal_catalogue import WalCatalogue, wal_group
 
@@ -206,7 +208,9 @@ def _wal_get(store: "Datastore", snapshot: "SnapshotId", args: Namespace) -> str
     if stage is None and not store.exists(group):
         return NO_ARCHIVE
     generations = WalCatalogue.load(store, group, key=key_source.load_key(args)).generations
-    fitting = [second for second in generations if second <= snapshot.time_s]
+    about = store.manifest(snapshot).unprotected.get(UNPROTECTED_KEY) or {}
+    taken_s = ended_s(snapshot.time_s, about)
+    fitting = [second for second in generations if second <= taken_s]
     words = [os.path.abspath(sys.executable), "-m", "holdfast", "--store", store.base]
     for option, value in (("--config", args.config), ("--keyfile", args.keyfile)):
         if value:

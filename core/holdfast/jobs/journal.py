@@ -51,7 +51,7 @@ class TaskView:
         if self.end is None:
             return self.progress.waiting_for if self.progress else ""
         if self.end.state is TaskState.WARNING:
-            return f"{self.end.warnings} warnings"
+            return f"{self.end.warnings} warning{'s' if self.end.warnings != 1 else ''}"
         if self.end.state is TaskState.UNKNOWN:
             return "its process ended without a word"
         return self.end.message

@@ -34,6 +34,19 @@ def newest_base(
     return next((snapshot for snapshot, about in bases(store, group) if wanted(about)), None)
 
 
+def ended_s(time_s: int, about: About) -> int:
+    """When the server stood where a base ends: a combined one is named after a later second.
+
+    Args:
+        time_s: of the snapshot.
+        about: its short record; one without a time says nothing better than the snapshot.
+    """
+    try:
+        return min(time_s, int(datetime.fromisoformat(about["stop"]["time"]).timestamp()))
+    except (KeyError, TypeError, ValueError):
+        return time_s
+
+
 def base_for(store: Datastore, group: GroupId, recovery: RecoverySettings | None) -> SnapshotId:
     """The newest base backup that a recovery to that target can start from.
 

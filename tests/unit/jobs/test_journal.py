@@ -79,7 +79,7 @@ def test_warnings_errors_and_signals_end_a_task_with_their_word(journal: Journal
         raise KeyboardInterrupt
 
     states = {view.upid.worker_id: (view.state, view.message) for view in journal.tasks()}
-    assert states["a"] == (TaskState.WARNING, "1 warnings")
+    assert states["a"] == (TaskState.WARNING, "1 warning")
     assert states["b"] == (TaskState.FAILED, "the disk is full")
     assert states["c"][0] is TaskState.STOPPED
     assert Path(journal.log_path(warned.upid)).read_text().endswith(": TASK WARNINGS: 1\n")

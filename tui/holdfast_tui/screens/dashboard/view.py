@@ -185,6 +185,7 @@ class DashboardView(View):
 
     def shown(self) -> None:
         self._rows("running").set_empty("No job runs. B backs up now.")
+        self._rows("recent").set_empty("No task has ended yet.")
         self._rows("stores").set_empty("reading the configuration ...")
         self._show_all()
 

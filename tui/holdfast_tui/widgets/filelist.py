@@ -133,8 +133,8 @@ class FileList(RowList[Any]):
             return
         low, high = sorted((self._range_from, self._cursor))
         self._range_from = None
-        for place in range(low, high + 1):
-            self.path_marks.set(self._rows[self._shown[place]].path, marked=True)
+        for at in self._shown[low : high + 1]:  # fewer may be shown than when the range began
+            self.path_marks.set(self._rows[at].path, marked=True)
         self._told()
 
     def mark_matching(self, text: str, *, marked: bool) -> int:

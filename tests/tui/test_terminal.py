@@ -102,14 +102,15 @@ def test_an_idle_dashboard_sends_nothing_and_a_busy_one_little(bench: Bench) -> 
         assert terminal.read_for(4) < 200
         for number in range(4):
             path = bench.home / f"slow{number}.raw"
-            path.write_bytes(os.urandom(3 << 20))
+            path.write_bytes(os.urandom(12 << 20))
             bench.program.run(
                 *("backup", f"slow.img:{path}", "--type", "vm", "--id", f"{900 + number}"),
                 *("--chunk-size", "64", "--read-limit", "150K", "--detach"),
             )
         terminal.read_until("Running (4)", seconds=60)
         terminal.read_for(2)
-        assert 100 < terminal.read_for(6) / 6 <= LIVE_BYTES_PER_S_MAX
+        rates = [terminal.read_for(4) / 4 for _ in range(4)]  # a busy machine may skip one
+        assert 100 < max(rates) <= LIVE_BYTES_PER_S_MAX, rates
         for task in bench.program.json("task", "list", "--running"):
             bench.program.run("task", "stop", task["upid"])
 

@@ -13,13 +13,14 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 from rich.style import Style
 from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import BindingType
 from textual.events import Resize
+from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher
 
@@ -45,6 +46,8 @@ from holdfast_tui.widgets.prompt import PromptRow
 
 DAY_S: Final = 86_400
 _TTY_LOOK_S: Final = 1.0
+_DIALOGS_MAX: Final = 3  # above each other
+Answer = TypeVar("Answer")
 
 
 class HoldfastApp(App[str], inherit_bindings=False):
@@ -102,6 +105,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
         self._journal_feed: JournalFeed | None = None
         self._store_feeds: dict[str, StoreFeed] = {}
         self._launcher: Any = None
+        self._asked = 0  # dialogs that were asked for and have not answered
         for theme in textual_themes():
             self.register_theme(theme)
         self.set_reactive(App.theme, self.look.theme)  # before the first style sheet is read
@@ -198,7 +202,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
             self.has_offered_first_steps = True
             from holdfast_tui.dialogs.wizard import Wizard
 
-            self.push_screen(Wizard())
+            self.show(Wizard())
 
     def _follow_stores(self, names: Sequence[str]) -> None:
         """Begin with stores that are new and end with those that are gone."""
@@ -435,7 +439,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
 
             commands = [request.words, *request.more]
             twin = " && ".join(self.options.twin(word, words) for words in commands)
-            if not await self.push_screen_wait(Confirm(request, twin)):
+            if not await self.ask(Confirm(request, twin)):
                 self.say("nothing was changed")
                 return
         self.say(f"{request.title} ...")
@@ -543,15 +547,38 @@ class HoldfastApp(App[str], inherit_bindings=False):
             back=rows,
         )
 
+    def show(self, dialog: Screen[Any]) -> None:
+        """Open a dialog whose answer nobody waits for."""
+        if self._may_open():
+            self.push_screen(dialog)
+
+    async def ask(self, dialog: Screen[Answer]) -> Answer | None:
+        """Open a dialog and wait for its answer; None when it gave none, or could not be opened.
+
+        Not for exclusive workers: a dialog whose asker was ended could not be closed any more.
+        """
+        if not self._may_open():
+            return None
+        self._asked += 1  # it opens a moment later
+        try:
+            answer: Answer = await self.push_screen_wait(dialog)
+        finally:
+            self._asked -= 1
+        return answer
+
+    def _may_open(self) -> bool:
+        """Keys that were typed ahead could pile dialogs up without an end."""
+        return max(len(self.screen_stack) - 1, self._asked) < _DIALOGS_MAX
+
     def action_palette(self) -> None:
-        self.background(self._palette, group="palette", exclusive=True)
+        self.background(self._palette, group="palette")
 
     async def _palette(self) -> None:
         from holdfast_tui import palette as commands
         from holdfast_tui.dialogs.picker import Picker
 
         picker = Picker("Command", commands.choices(self), free=commands.is_typed_command)
-        answer = await self.push_screen_wait(picker)
+        answer = await self.ask(picker)
         if answer:
             commands.carry_out(self, answer)
 
@@ -559,7 +586,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
         from holdfast_tui.dialogs.help import Help
 
         if self.view is not None:
-            self.push_screen(Help(self.view, self.gate, self.look))
+            self.show(Help(self.view, self.gate, self.look))
 
     def action_twin(self) -> None:
         view = self.view
@@ -577,7 +604,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
         width = max(20, min(86, int(self.size.width * 0.9) - 6))
         shown = clean(text)
         lines = [[(shown[at : at + width], "text")] for at in range(0, len(shown), width)]
-        self.push_screen(TextDialog("The same on the command line", lines, copied=text))
+        self.show(TextDialog("The same on the command line", lines, copied=text))
 
     def action_copy_name(self) -> None:
         text = "" if self.view is None else self.view.copy_text()

@@ -134,7 +134,8 @@ class Wizard(Dialog[None]):
             self.hold.background(self._near, group="wizard", exclusive=True)
 
     def _notes(self, lines: list[Line]) -> None:
-        self.query_one("#notes", LinePane).set_lines([[], *lines] if lines else [])
+        for pane in self.query("#notes").results(LinePane):  # none when the answer comes too late
+            pane.set_lines([[], *lines] if lines else [])
 
     def _about(self, number: int) -> None:
         if self.page.fields:

@@ -419,7 +419,7 @@ class DashboardView(View):
 
     def action_backup(self) -> None:
         """Run a configured backup job, or back up directories."""
-        self.hold.background(self._backup, group="backup", exclusive=True)
+        self.hold.background(self._backup, group="backup")
 
     async def _backup(self) -> None:
         from holdfast_tui.dialogs.picker import Choice, Picker
@@ -430,7 +430,7 @@ class DashboardView(View):
         if len(choices) == 1:
             self._ask_paths()
             return
-        answer = await self.hold.push_screen_wait(Picker("Back up", choices))
+        answer = await self.hold.ask(Picker("Back up", choices))
         if answer == "paths":
             self._ask_paths()
         elif answer:

@@ -217,7 +217,7 @@ class Looking(Shared):
         self.hold.background(partial(self._choose, dialog, None), group="choose")
 
     async def _choose(self, dialog: VersionsDialog, path: bytes | None) -> None:
-        chosen = await self.hold.push_screen_wait(dialog)
+        chosen = await self.hold.ask(dialog)
         if chosen is not None:
             self._go_to(chosen.snapshot, chosen.archive or self.place.archive, path or chosen.path)
 

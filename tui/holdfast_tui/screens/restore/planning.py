@@ -178,7 +178,7 @@ class Planning(Shared):
         async def ask() -> None:
             chosen = {name for what, name, _about in WITHOUT_WORDS if what in self.without}
             rows = [(name, about) for _what, name, about in WITHOUT_WORDS]
-            answer = await self.hold.push_screen_wait(Checklist("Leave out", rows, chosen))
+            answer = await self.hold.ask(Checklist("Leave out", rows, chosen))
             if answer is not None:
                 self.without = Without.NOTHING
                 for what, name, _about in WITHOUT_WORDS:
@@ -278,7 +278,7 @@ class Planning(Shared):
 
     async def _ask(self, plan: Plan) -> None:
         twin = self.hold.options.twin(plan.selection.store, self._words(plan, shown=True))
-        answer = await self.hold.push_screen_wait(PlanDialog(plan, twin, self.hold.look))
+        answer = await self.hold.ask(PlanDialog(plan, twin, self.hold.look))
         if answer == "rule":
             at = (Overwrite.KEEP_BOTH, Overwrite.NEVER, Overwrite.IF_NEWER, Overwrite.ALWAYS)
             self.policy = at[(at.index(self.policy) + 1) % len(at)]

@@ -301,7 +301,7 @@ class SchedulesView(View):
 
     def action_add(self) -> None:
         """A new job, in $EDITOR."""
-        self.hold.background(self._add, group="add", exclusive=True)
+        self.hold.background(self._add, group="add")
 
     async def _add(self) -> None:
         about = {
@@ -312,7 +312,7 @@ class SchedulesView(View):
             "command": "any other holdfast command",
         }
         choices = [Choice(kind, kind, "", about[kind]) for kind in _KINDS]
-        kind = await self.hold.push_screen_wait(Picker("Add a job of which kind?", choices))
+        kind = await self.hold.ask(Picker("Add a job of which kind?", choices))
         if kind:
             self.hold.ask_line("name of the new job", lambda name: self._add_named(kind, name))
 
@@ -368,7 +368,7 @@ class SchedulesView(View):
                 words=("job", "list"),
                 facts=(complaint, "enter edits again, esc leaves the old one as it was"),
             )
-            if not await self.hold.push_screen_wait(Confirm(again, "holdfast job list")):
+            if not await self.hold.ask(Confirm(again, "holdfast job list")):
                 self.say("the configuration was left as it was")
                 draft.throw_away()
                 return

@@ -260,7 +260,7 @@ class SnapshotActions(LongReads):
         from holdfast_tui.model.retention import option_words
 
         going = planned.removals
-        if not await self.hold.push_screen_wait(plans.prune_dialog(node, planned, self.look)):
+        if not await self.hold.ask(plans.prune_dialog(node, planned, self.look)):
             self.say("nothing was changed")
             return
         group = () if node.group is None else (str(node.group),)
@@ -283,7 +283,7 @@ class SnapshotActions(LongReads):
     # New backup -----------------------------------------------------------------------------------
 
     def action_backup(self) -> None:
-        self.hold.background(self._backup, group="backup", exclusive=True)
+        self.hold.background(self._backup, group="backup")
 
     async def _backup(self) -> None:
         from holdfast_tui.dialogs.picker import Choice, Picker
@@ -297,7 +297,7 @@ class SnapshotActions(LongReads):
         choices.append(Choice("paths", "directories, images ...", "", "name them now"))
         answer: str | None = "paths"
         if jobs:
-            answer = await self.hold.push_screen_wait(Picker("Back up", choices))
+            answer = await self.hold.ask(Picker("Back up", choices))
         if answer == "paths":
             self.hold.ask_line("back up (DIR, name.pxar:DIR, name.img:FILE)", self._back_up)
         elif answer:
@@ -367,7 +367,7 @@ class SnapshotActions(LongReads):
         self.read_long(
             "comparing",
             compare,
-            lambda lines: self.hold.push_screen(
+            lambda lines: self.hold.show(
                 plans.diff_dialog(before, after, lines, self.look, lines_max=_DIFF_LINES_MAX)
             ),
         )

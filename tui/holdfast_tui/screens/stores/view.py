@@ -263,7 +263,7 @@ class StoresView(View):
     # Actions --------------------------------------------------------------------------------------
 
     def action_add(self) -> None:
-        self.hold.push_screen(Wizard(only_store=True))
+        self.hold.show(Wizard(only_store=True))
 
     def action_first_steps(self) -> None:
-        self.hold.push_screen(Wizard())
+        self.hold.show(Wizard())

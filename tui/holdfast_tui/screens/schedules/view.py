@@ -335,9 +335,7 @@ class SchedulesView(View):
     def _edit(self, *, at: str = "", added: str = "") -> None:
         if self.hold.gate.read_only:
             return
-        self.hold.background(
-            partial(self._edit_until_right, at, added), group="edit", exclusive=True
-        )
+        self.hold.background(partial(self._edit_until_right, at, added), group="edit")
 
     async def _edit_until_right(self, at: str, added: str) -> None:
         from holdfast.errors import HoldfastError

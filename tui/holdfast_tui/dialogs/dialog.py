@@ -73,8 +73,8 @@ class Dialog(ModalScreen[Answer], Generic[Answer]):
         return self._is_answered
 
     def dismiss(self, result: Answer | None = None) -> AwaitComplete:
-        """Answer once; keys that were typed ahead do not close what is below."""
-        if self._is_answered:
+        """Answer once, and only from the top; keys that were typed ahead close nothing else."""
+        if self._is_answered or self.hold.screen is not self:
             return AwaitComplete()
         self._is_answered = True
         return super().dismiss(result)

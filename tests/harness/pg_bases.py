@@ -1,6 +1,7 @@
 """A cluster, a store and the program between them, for tests of base backups."""
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.harness.places import quick_directory
-from tests.harness.postgres import Cluster, give_to_server_user
+from tests.harness.postgres import Cluster, as_server_user, bin_directory, give_to_server_user
 from tests.harness.program import Program
 
 _TABLES = """
@@ -56,9 +57,28 @@ class Rig:
         return "--restore-command", f"cp {self.archive}/%f %p"
 
     @contextmanager
+    def load(self) -> Iterator[None]:
+        """Pgbench at work meanwhile."""
+        self.cluster.tool("psql", "-c", "SELECT 1", "postgres")  # sets the environment
+        words = [str(bin_directory() / "pgbench"), "-T", "600", "-c", "2", "-n", "postgres"]
+        at_work = subprocess.Popen(
+            as_server_user(words),
+            env=self.cluster.environment,
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            yield
+            assert at_work.poll() is None
+        finally:
+            at_work.terminate()
+            at_work.wait()
+
+    @contextmanager
     def recovered(self, target: Path) -> Iterator[Cluster]:
         """A server on a restored directory, once it is open for writing."""
-        with Cluster.of_restored(target) as server:
+        with Cluster.of_restored(target, self.cluster.programs) as server:
             server.start()
             wait_until_open(server)
             yield server
@@ -75,9 +95,11 @@ def wait_until_open(server: Cluster) -> None:
 
 
 @contextmanager
-def rig(settings: dict[str, str] | None = None, *, archives: bool = True) -> Iterator[Rig]:
+def rig(
+    settings: dict[str, str] | None = None, *, archives: bool = True, programs: Path | None = None
+) -> Iterator[Rig]:
     """A new cluster that runs and archives, and a new store in memory."""
-    with Cluster.create() as cluster, quick_directory() as place:
+    with Cluster.create(programs=programs) as cluster, quick_directory() as place:
         archive = cluster.base / "archive"
         archive.mkdir()
         give_to_server_user(archive)

@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+import pytest
+
 SETTINGS: Final = {
     "listen_addresses": "''",
     "fsync": "off",
@@ -31,6 +33,7 @@ SETTINGS: Final = {
     "log_timezone": "UTC",
 }
 WAIT_S: Final = 60
+NEWER: Final = "/var/cache/holdfast-postgres17"
 _KEPT: Final = "+dac_override"
 
 
@@ -43,6 +46,17 @@ def bin_directory() -> Path:
     on_path = shutil.which("postgres")
     assert found or on_path, "these tests need a PostgreSQL server: apt-get install postgresql"
     return found[-1].parent if found else Path(str(on_path)).resolve().parent
+
+
+def server_from_npm(major: int) -> Path:
+    """Programs of a newer server than distributions have, which `.ci/run` fetches; skips without.
+
+    initdb and postgres only: psql and the like come from `bin_directory`.
+    """
+    place = Path(os.environ.get("HOLDFAST_TEST_PG_NEWER", NEWER)) / str(major)
+    if not (place / "complete").exists():
+        pytest.skip(f"NO POSTGRESQL {major} IN {place}: .ci/run fetches it where npm is installed")
+    return place / "native" / "bin"
 
 
 def _major(program: Path) -> int:
@@ -94,9 +108,11 @@ class Cluster:
         data: the data directory.
         socket_directory: for `host=`; the port is the usual one.
         environment: of the server and of the commands it starts.
+        programs: where its server's programs are.
     """
 
-    def __init__(self, base: Path, data: Path) -> None:
+    def __init__(self, base: Path, data: Path, programs: Path | None = None) -> None:
+        self.programs = programs or bin_directory()
         self.base = base
         self.data = data
         self.socket_directory = base
@@ -111,12 +127,13 @@ class Cluster:
         checksums: bool = True,
         settings: Mapping[str, str] | None = None,
         initdb: Sequence[str] = (),
+        programs: Path | None = None,
     ) -> Self:
         """A new cluster, not started; `settings` go into its postgresql.conf as they are."""
         base = short_directory()
-        cluster = cls(base, base / "data")
+        cluster = cls(base, base / "data", programs)
         cluster.run(
-            bin_directory() / "initdb",
+            cluster.programs / "initdb",
             *("-D", cluster.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale"),
             *("--no-sync", f"--wal-segsize={segment_mib}"),
             *(["--data-checksums"] if checksums else []),
@@ -126,10 +143,10 @@ class Cluster:
         return cluster
 
     @classmethod
-    def of_restored(cls, data: Path) -> Self:
+    def of_restored(cls, data: Path, programs: Path | None = None) -> Self:
         """A server for the data directory `data`, in a base of its own (data may lie anywhere)."""
         give_to_server_user(data)
-        return cls(short_directory(), data)
+        return cls(short_directory(), data, programs)
 
     def __enter__(self) -> Self:
         return self
@@ -158,7 +175,7 @@ class Cluster:
         """Start the server and wait until it accepts connections (or just let it begin)."""
         assert self.server is None, "it runs already"
         options = ("-D", self.data, "-k", self.socket_directory)
-        command: list[str | Path] = [bin_directory() / "postgres", *options]
+        command: list[str | Path] = [self.programs / "postgres", *options]
         with self.log.open("ab") as log:
             self.server = subprocess.Popen(
                 as_server_user(command),

@@ -5,13 +5,12 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from tests.harness.pg_bases import BALANCE, Rig, contents, empty_place, rig
-from tests.harness.postgres import as_server_user, bin_directory, give_to_server_user
+from tests.harness.postgres import bin_directory, give_to_server_user
 from tests.harness.program import Program
 
 from holdfast.datastore.store import Access, Datastore
@@ -26,29 +25,9 @@ def bench() -> Iterator[Rig]:
         yield made
 
 
-@contextmanager
-def load(rig: Rig) -> Iterator[None]:
-    """Pgbench at work meanwhile."""
-    rig.cluster.tool("psql", "-c", "SELECT 1", "postgres")  # sets the environment
-    words = [str(bin_directory() / "pgbench"), "-T", "600", "-c", "2", "-n", "postgres"]
-    at_work = subprocess.Popen(
-        as_server_user(words),
-        env=rig.cluster.environment,
-        cwd="/",
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield
-        assert at_work.poll() is None
-    finally:
-        at_work.terminate()
-        at_work.wait()
-
-
 def test_backups_taken_under_load_restore_to_a_consistent_cluster(bench: Rig) -> None:
     cluster = bench.cluster
-    with load(bench):
+    with bench.load():
         full = bench.backup()
         cluster.sql("CREATE TABLE notes AS SELECT generate_series(1, 1000) AS n")
         first = bench.backup("--incremental")

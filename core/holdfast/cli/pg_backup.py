@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from holdfast.cli import selection
-from holdfast.errors import EXIT_OK, NotFound
+from holdfast.errors import EXIT_OK, BadRequest, NotFound
 from holdfast.ids import BackupType, GroupId
 
 if TYPE_CHECKING:
@@ -47,9 +47,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--no-wal", action="store_true", help="leave out the WAL that makes it consistent"
     )
-    parser.add_argument("--stream", action="store_true", help="from another host, by pg_basebackup")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--stream", action="store_true", help="from another host, by pg_basebackup")
+    way.add_argument(
+        "--native",
+        action="store_true",
+        help="from another host, the server sending only changed blocks (PostgreSQL 17)",
+    )
     parser.add_argument(
-        "--scratch", default="", metavar="DIR", help="where --stream puts a copy for a while"
+        "--scratch", default="", metavar="DIR", help="where what the server sends lies for a while"
     )
     parser.add_argument(
         "--spread", action="store_true", help="let the server spread its checkpoint over time"
@@ -66,7 +72,10 @@ def run(args: Namespace, console: "Console") -> int:
     """Take it."""
     from holdfast.cli.pg_combine import session_settings
     from holdfast.operations.pg_backup import PgBackupRequest, back_up_cluster
+    from holdfast.operations.pg_source import Way
 
+    if args.native and args.by_lsn:
+        raise BadRequest("--native has the server choose the blocks: leave --by-lsn out")
     store = selection.open_to_write(args)
     connection = args.connection
     if args.stage:
@@ -84,7 +93,7 @@ def run(args: Namespace, console: "Console") -> int:
         by_lsn=args.by_lsn,
         fast=not args.spread,
         include_wal=not args.no_wal,
-        stream=args.stream,
+        way=Way.STREAM if args.stream else Way.NATIVE if args.native else Way.LOCAL,
         scratch=args.scratch,
         settings=session_settings(args),
         comment=args.comment,

@@ -33,9 +33,10 @@ from holdfast.host.clock import SYSTEM_CLOCK, Clock
 from holdfast.host.locks import LockMode
 from holdfast.ids import BackupType, GroupId, Namespace, SnapshotId, name_to_epoch
 from holdfast.operations.pg_chain import read_record
+from holdfast.operations.pg_native import NativeSource, native_refusal
 from holdfast.operations.pg_parent import open_parent
-from holdfast.operations.pg_source import LocalSource, Source, StreamedSource, remove_scratch
-from holdfast.operations.pg_tree import ClusterTrees
+from holdfast.operations.pg_source import LocalSource, Source, StreamedSource, Way, remove_scratch
+from holdfast.operations.pg_tree import ClusterTrees, Parent
 from holdfast.operations.progress import NewBytesProgress, Progress
 from holdfast.postgres.backup_record import (
     CONTROL_BLOB,
@@ -47,7 +48,7 @@ from holdfast.postgres.backup_record import (
     Position,
     Tablespace,
 )
-from holdfast.postgres.changed_blocks import lsn_refusal, parent_refusal
+from holdfast.postgres.changed_blocks import cluster_refusal, lsn_refusal, parent_refusal
 from holdfast.postgres.control_file import ControlFile, read_control_bytes
 from holdfast.postgres.data_directory import Found, Kind, Scan
 from holdfast.postgres.pages import BadPage
@@ -106,8 +107,8 @@ class PgBackupRequest:
         fast: have the checkpoint made at once instead of over some minutes.
         include_wal: store the WAL without which the backup is worth nothing; otherwise wait until
             the server has archived it.
-        stream: have the server send its files, into a directory below `scratch` first, instead of
-            reading them where they lie.
+        way: read the files where they lie, or have the server send them, into a directory below
+            `scratch` first: all of them by STREAM, only the changed blocks by NATIVE.
         scratch: empty for the system's place for temporary files.
     """
 
@@ -118,7 +119,7 @@ class PgBackupRequest:
     by_lsn: bool = False
     fast: bool = True
     include_wal: bool = True
-    stream: bool = False
+    way: Way = Way.LOCAL
     scratch: str = ""
     settings: SessionSettings = DEFAULT_SETTINGS
     comment: str = ""
@@ -156,6 +157,7 @@ def back_up_cluster(
         server = stack.enter_context(Server(request.connection))
         facts = _facts(server, request)
         run = _Run(store, request, progress, server=server, facts=facts, clock=clock)
+        run.open_parent(stack)
         run.open_source(stack)
         session = stack.enter_context(
             BackupSession.start(
@@ -230,6 +232,7 @@ class _Run:
         self._clock = clock
         self._bad_pages: list[dict[str, Any]] = []
         self._source: Source
+        self._parent: tuple[BackupRecord, Parent] | None = None
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)
@@ -243,10 +246,37 @@ class _Run:
     def _control(self) -> ControlFile:
         return self._source.control
 
+    def open_parent(self, stack: ExitStack) -> None:
+        """Open the backup to be relative to; it and what it builds on stay until the end."""
+        store, parent = self._store, self._request.parent
+        if parent is None:
+            return
+        stack.enter_context(store.locks.snapshot(parent, LockMode.SHARED))
+        opened = stack.enter_context(
+            OpenSnapshot(store, parent, self._request.settings.content_key)
+        )
+        record = read_record(opened)
+        for name in record.chain:
+            below = SnapshotId(parent.group, name_to_epoch(name))
+            stack.enter_context(store.locks.snapshot(below, LockMode.SHARED))
+        self._refuse_parent(
+            cluster_refusal(record, self._facts["system_identifier"], self._facts["version"])
+        )
+        self._parent = record, open_parent(opened, since_lsn=None)
+
+    def _refuse_parent(self, refusal: str | None) -> None:
+        if refusal is not None:
+            raise Refused(f"{self._request.parent} cannot be the parent: {refusal}")
+
     def open_source(self, stack: ExitStack) -> None:
         """Find out where the files come from (Refused, NotFound, HoldfastError)."""
         request, server = self._request, self._server
-        if not request.stream:
+        if request.way is Way.NATIVE:
+            before = None if self._parent is None else self._parent[0]
+            refusal = native_refusal(self._facts, server, before)
+            if refusal is not None:
+                raise Refused(refusal)
+        if request.way is Way.LOCAL:
             self._source = LocalSource(
                 server,
                 self._facts,
@@ -258,30 +288,20 @@ class _Run:
         with files.explained("making a scratch directory"):
             scratch = tempfile.mkdtemp(prefix="holdfast-stream-", dir=request.scratch or None)
         stack.callback(remove_scratch, scratch)
-        self._source = StreamedSource(
-            server,
-            self._facts,
-            request.connection,
-            scratch,
-            _tablespaces(server),
-            fast=request.fast,
-        )
+        where = (server, self._facts, request.connection, scratch, _tablespaces(server))
+        if request.way is Way.NATIVE:
+            self._source = NativeSource(
+                *where, parent=self._parent, fast=request.fast, warn=self.warn
+            )
+        else:
+            self._source = StreamedSource(*where, fast=request.fast)
 
     def back_up(self, session: BackupSession, stack: ExitStack) -> BackupRecord:
         """Everything but the manifest."""
         request, server = self._request, self._server
-        self._progress.phase("stream" if request.stream else "checkpoint")
+        self._progress.phase("checkpoint" if request.way is Way.LOCAL else "stream")
         start = self._source.begin(f"holdfast {request.cluster}")
         record = self._first_record(start)
-        parent_snapshot: OpenSnapshot | None = None
-        if request.parent is not None:
-            parent_snapshot = self._open_parent(request.parent, stack)
-            before = read_record(parent_snapshot)
-            refusal = parent_refusal(before, record)
-            if refusal is not None:
-                raise Refused(f"{request.parent} cannot be the parent: {refusal}")
-            chain = (*before.chain, request.parent.time_name)
-            record = replace(record, parent=request.parent.time_name, chain=chain)
         trees = ClusterTrees(
             session,
             self._progress,
@@ -289,12 +309,14 @@ class _Run:
             check=self._page_check(start),
             ahead=stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="read")),
         )
-        if parent_snapshot is not None:
-            record = self._choose_decision(read_record(parent_snapshot), record)
-            since = None
-            if record.decision is Decision.LSN:
-                since = read_record(parent_snapshot).start.lsn
-            trees.parent = open_parent(parent_snapshot, since_lsn=since)
+        if request.parent is not None and self._parent is not None:
+            before, parent = self._parent
+            self._refuse_parent(parent_refusal(before, record))
+            chain = (*before.chain, request.parent.time_name)
+            record = replace(record, parent=request.parent.time_name, chain=chain)
+            record = self._choose_decision(before, record)
+            since = before.start.lsn if record.decision is Decision.LSN else None
+            trees.parent = replace(parent, since_lsn=since)
         self._trees(trees, record)
         self._progress.phase("stop")
         session.blob(CONTROL_BLOB, read_control_bytes(self._data))
@@ -321,16 +343,6 @@ class _Run:
         session.blob(RECORD_BLOB, record.encode())
         server.close()
         return record
-
-    def _open_parent(self, parent: SnapshotId, stack: ExitStack) -> OpenSnapshot:
-        """The backup to be relative to; it and what it builds on stay until the end."""
-        store, key = self._store, self._request.settings.content_key
-        stack.enter_context(store.locks.snapshot(parent, LockMode.SHARED))
-        opened = stack.enter_context(OpenSnapshot(store, parent, key))
-        for name in read_record(opened).chain:
-            below = SnapshotId(parent.group, name_to_epoch(name))
-            stack.enter_context(store.locks.snapshot(below, LockMode.SHARED))
-        return opened
 
     def _first_record(self, start: Position) -> BackupRecord:
         """What is known before anything is read."""
@@ -367,6 +379,8 @@ class _Run:
         )
 
     def _choose_decision(self, before: BackupRecord, record: BackupRecord) -> BackupRecord:
+        if self._request.way is Way.NATIVE:
+            return replace(record, decision=Decision.SUMMARY)
         if not self._request.by_lsn:
             return record
         refusal = lsn_refusal(before, record)
@@ -408,6 +422,7 @@ class _Run:
             self._data,
             is_delta=is_delta,
             skipped_directories=frozenset(skipped),
+            is_native=self._request.way is Way.NATIVE,
             warn=self.warn,
         )
         with files.explained(f"reading {self._data}"):
@@ -421,6 +436,7 @@ class _Run:
                 prefix=b"pg_tblspc/%d" % space.oid,
                 only=frozenset({version}),
                 is_delta=is_delta,
+                is_native=self._request.way is Way.NATIVE,
                 warn=self.warn,
             )
             with files.explained(f"reading tablespace {place}"):
@@ -428,7 +444,7 @@ class _Run:
 
     def _config_directory(self) -> str:
         """Where the configuration lies, when that is not the data directory, and here."""
-        if self._request.stream:
+        if self._request.way is not Way.LOCAL:
             return ""
         directory: str = os.path.dirname(self._facts["config_file"] or "")
         is_inside = os.path.commonpath([directory or "/", self._data]) == self._data

@@ -2,7 +2,8 @@
 
 On the server's host the files are read where they lie, between pg_backup_start and pg_backup_stop of
 one session, which has to stay open. From elsewhere pg_basebackup brings a copy into a scratch
-directory first, over the replication protocol; what is stored is the same.
+directory first, over the replication protocol; what is stored is the same. The third way is the
+server's own incremental backup, see pg_native.py.
 """
 
 import os
@@ -11,6 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
 from holdfast.errors import DamagedData, HoldfastError, NotFound, Refused, TemporaryFailure
@@ -28,10 +30,18 @@ _NEW_NAMES: Final = 150_000  # pg_backup_start was pg_start_backup before
 _SAID_BYTES: Final = 4 * KIB
 _TAIL_BYTES: Final = 64 * KIB
 _LABEL_BYTES_MAX: Final = 64 * KIB
-_NOW: Final = "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
+NOW: Final = "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
 _START: Final = re.compile(rb"^START WAL LOCATION: ([0-9A-F]+/[0-9A-F]+) ", re.MULTILINE)
 _TIMELINE: Final = re.compile(rb"^START TIMELINE: (\d+)$", re.MULTILINE)
 _END: Final = re.compile(rb'"End-LSN": "([0-9A-F]+/[0-9A-F]+)"')
+
+
+class Way(StrEnum):
+    """How the files come here."""
+
+    LOCAL = "local"
+    STREAM = "stream"
+    NATIVE = "native"
 
 
 class Ended(NamedTuple):
@@ -68,7 +78,7 @@ class Source(Protocol):
     def end(self, start: Position) -> Ended: ...
 
 
-def _checked(directory: str, facts: Row) -> ControlFile:
+def checked_control(directory: str, facts: Row) -> ControlFile:
     """The control file, which proves that a directory is the server's (Refused, OSError)."""
     control = read_control(directory)
     if str(control.system_identifier) != facts["system_identifier"]:
@@ -103,7 +113,7 @@ class LocalSource:
         self._holds_wal = holds_wal
         self._warn = warn
         try:
-            self.control = _checked(self.data, facts)
+            self.control = checked_control(self.data, facts)
         except FileNotFoundError:
             raise NotFound(
                 f"{printable(os.fsencode(self.data))} is not on this machine",
@@ -121,7 +131,7 @@ class LocalSource:
         call = f"pg_backup_start({literal(label)}, {fast})"
         if self._is_old:
             call = f"pg_start_backup({literal(label)}, {fast}, false)"
-        row = self._server.row(f"SELECT {call}::text AS lsn, {_NOW} AS time")
+        row = self._server.row(f"SELECT {call}::text AS lsn, {NOW} AS time")
         timeline = read_control(self.data).timeline
         return Position(lsn=parse_lsn(row["lsn"]), timeline=timeline, time=row["time"])
 
@@ -144,7 +154,7 @@ class LocalSource:
         The server is not asked to wait for archiving: a wait that is broken off loses the label.
         """
         call = "pg_stop_backup(false, false)" if self._is_old else "pg_backup_stop(false)"
-        columns = f"lsn::text, labelfile, coalesce(spcmapfile, '') AS spcmapfile, {_NOW} AS time"
+        columns = f"lsn::text, labelfile, coalesce(spcmapfile, '') AS spcmapfile, {NOW} AS time"
         row = self._server.row(f"SELECT {columns} FROM {call}")  # noqa: S608  # words of ours
         stop = Position(lsn=parse_lsn(row["lsn"]), timeline=start.timeline, time=row["time"])
         label = row["labelfile"].encode("utf-8", "surrogateescape")
@@ -219,7 +229,7 @@ class StreamedSource:
             said = printable(b" ".join(done.stdout[-_SAID_BYTES:].split()))
             raise HoldfastError(f"pg_basebackup ended with {done.returncode}: {said}")
         with files.explained(f"reading {self.data}"):
-            self._control = _checked(self.data, self._facts)
+            self._control = checked_control(self.data, self._facts)
         text = self._label()
         start, timeline = _START.search(text), _TIMELINE.search(text)
         if start is None or timeline is None:
@@ -252,7 +262,7 @@ class StreamedSource:
             return files.read_file(path, size_max=_LABEL_BYTES_MAX)
 
     def _now(self) -> str:
-        return str(self._server.row(f"SELECT {_NOW} AS time")["time"])
+        return str(self._server.row(f"SELECT {NOW} AS time")["time"])
 
 
 def _escaped(path: str) -> str:

@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, Final
 
 from holdfast.archive.file_content import ByteSink
@@ -21,12 +21,15 @@ from holdfast.archive.tree_reading import TreeReading
 from holdfast.archive.walk import BEGIN, END, FILE, Event, head_of, open_root
 from holdfast.datastore.session import BackupSession
 from holdfast.datastore.stream_writer import StreamWriter
+from holdfast.errors import DamagedData
 from holdfast.host.files import as_holdfast_error
 from holdfast.operations.progress import Progress
 from holdfast.postgres.backup_record import BLOCK_MAP, FILE_LIST
-from holdfast.postgres.changed_blocks import by_lsn, same_digests
+from holdfast.postgres.byte_source import FileSource
+from holdfast.postgres.changed_blocks import by_lsn, same_digests, taken_over
 from holdfast.postgres.data_directory import DELTA_SUFFIX, Found, Kind
 from holdfast.postgres.file_list import DIGEST_BYTES, Form, ListedFile
+from holdfast.postgres.native_incremental import read_header, windows
 from holdfast.postgres.pages import PAGE_BYTES
 from holdfast.postgres.relation_reader import PIECE_BYTES, PageCheck, RelationReader
 from holdfast.postgres.vcdiff.encode import DeltaWriter
@@ -37,6 +40,7 @@ _LIST_CHUNK: Final = 256 * KIB
 _MEMORY_BYTES: Final = 32 * MIB  # a larger delta is put together in a temporary file
 _PIECE_BLOCKS: Final = PIECE_BYTES // PAGE_BYTES
 _PERMISSIONS: Final = 0o7777
+_Compared = tuple[memoryview, list[bool], bytes]  # blocks, which the parent has, their digests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +176,12 @@ class _Reading(TreeReading):
         self._reader: RelationReader | None = None
         self._line: ListedFile | None = None
 
+    @property
+    def _parent(self) -> Parent:
+        if self._trees.parent is None:
+            raise AssertionError("a delta without a parent")
+        return self._trees.parent
+
     def close(self) -> None:
         """Let go of the delta that is put together."""
         if self._spool is not None:
@@ -183,6 +193,8 @@ class _Reading(TreeReading):
         found, trees, stored_name = self.next_file, self._trees, event[1]
         is_delta = stored_name.endswith(DELTA_SUFFIX)
         name = stored_name.removesuffix(DELTA_SUFFIX) if is_delta else stored_name
+        if found.incremental is not None:
+            name = found.incremental
         try:
             fd = frame.open_file(name)
         except FileNotFoundError:
@@ -191,14 +203,18 @@ class _Reading(TreeReading):
             raise as_holdfast_error(error, f"reading {printable(found.path)}") from error
         try:
             info = os.fstat(fd)
-            self._reader = RelationReader(
-                fd, found.path, relation=found.relation, check=trees.check, whole_pages=is_delta
-            )
-            size = self._reader.size
             mode, mtime = info.st_mode & _PERMISSIONS, max(info.st_mtime_ns, 0)
-            self._line = ListedFile(found.path, Form.WHOLE, mode, mtime, size)
-            if is_delta:
-                size = self._make_delta(self._reader, self._line)
+            self._line = ListedFile(found.path, Form.WHOLE, mode, mtime)
+            if found.incremental is not None:
+                size = self._make_named_delta(fd, self._line)
+            else:
+                self._reader = RelationReader(
+                    fd, found.path, relation=found.relation, check=trees.check, whole_pages=is_delta
+                )
+                size = self._reader.size
+                self._line = replace(self._line, size=size)
+                if is_delta:
+                    size = self._make_delta(self._reader, self._line)
         except OSError as error:
             os.close(fd)
             raise as_holdfast_error(error, f"reading {printable(found.path)}") from error
@@ -252,25 +268,56 @@ class _Reading(TreeReading):
 
     def _make_delta(self, reader: RelationReader, line: ListedFile) -> int:
         """Compare with the parent and put the delta aside; its size."""
-        trees, parent = self._trees, self._trees.parent
-        if parent is None:
-            raise AssertionError("a delta without a parent")
+        parent = self._parent
         before = parent.digests(parent.files[line.path])
         relation = self.next_file.relation
         since = parent.since_lsn if relation is not None and relation.is_main else None
+
+        def compared() -> Iterator[_Compared]:
+            step = _PIECE_BLOCKS * DIGEST_BYTES
+            pieces = reader.pieces(self._trees.ahead, digests=since is None, before=before)
+            for number, (data, digests) in enumerate(pieces):
+                known = before[number * step : (number + 1) * step]
+                if since is None:
+                    yield data, same_digests(digests, known), digests
+                else:
+                    yield data, *by_lsn(data, known, since)
+
+        size = self._put_aside(compared(), line)
+        if since is None:
+            self._line = replace(self._line or line, sha256=reader.sha256())
+        return size
+
+    def _make_named_delta(self, fd: int, line: ListedFile) -> int:
+        """Put the blocks that the server named aside as a delta; its size (DamagedData)."""
+        parent = self._parent
+        known_line = parent.files.get(line.path)
+        if known_line is None or not parent.is_delta(line.path, 0):
+            raise DamagedData(
+                printable(line.path), "the server sent a part of a file it sends whole"
+            )
+        before = parent.digests(known_line)
+        source = FileSource(fd)
+        header = read_header(source, PAGE_BYTES)
+
+        def compared() -> Iterator[_Compared]:
+            step = _PIECE_BLOCKS * DIGEST_BYTES
+            pieces = windows(source, header, known_line.blocks, window_blocks=_PIECE_BLOCKS)
+            for number, (data, unmodified) in enumerate(pieces):
+                known = before[number * step : (number + 1) * step]
+                yield data, unmodified, taken_over(data, known, unmodified)
+
+        return self._put_aside(compared(), replace(line, size=header.target_blocks * PAGE_BYTES))
+
+    def _put_aside(self, pieces: Iterable[_Compared], line: ListedFile) -> int:
+        """Make a delta of blocks, whether the parent has them and their digests; its size."""
+        trees, parent = self._trees, self._parent
         spool = tempfile.SpooledTemporaryFile(_MEMORY_BYTES)  # noqa: SIM115  # closed in close()
         self._spool = spool
         writer = DeltaWriter(spool.write, PAGE_BYTES)
         digest_at, sent = trees.digest_at, 0
-        step = _PIECE_BLOCKS * DIGEST_BYTES
-        pieces = reader.pieces(trees.ahead, digests=since is None, before=before)
-        for number, (data, digests) in enumerate(pieces):
-            known = before[number * step : (number + 1) * step]
-            if since is None:
-                flags = same_digests(digests, known)
-            else:
-                flags, digests = by_lsn(data, known, since)  # noqa: PLW2901  # instead of none
-            sent += writer.window(data, flags)
+        for data, unmodified, digests in pieces:
+            sent += writer.window(data, unmodified)
             trees.add_digests(digests)
             self.copied(len(data))
         writer.close()
@@ -278,10 +325,7 @@ class _Reading(TreeReading):
         counters.blocks += line.blocks
         counters.sent_blocks += sent
         counters.changed_files += bool(sent) or line.size != parent.files[line.path].size
-        sha256 = reader.sha256() if since is None else None
-        self._line = ListedFile(
-            line.path, Form.DELTA, line.mode, line.mtime_ns, line.size, sha256, digest_at, sent
-        )
+        self._line = replace(line, form=Form.DELTA, digest_at=digest_at, sent_blocks=sent)
         size = spool.tell()
         spool.seek(0)
         return size

@@ -1,6 +1,6 @@
 """`backup_manifest` as the server's tools want it, for a cluster put together by us.
 
-JSON text, version 1: every file with its size, time and, where it is known, SHA-256; the range of
+JSON text, version 1, or 2 from PostgreSQL 17 on: every file with its size, time and, where it is known, SHA-256; the range of
 WAL without which it is nothing; in the last line the SHA-256 of all bytes before that line. With
 it pg_verifybackup can say that what was restored is what was backed up. Source: PostgreSQL manual,
 Backup Manifest Format.
@@ -17,6 +17,7 @@ from holdfast.postgres.file_list import Form, ListedFile
 from holdfast.postgres.wal_names import format_lsn
 
 _NANO = 1_000_000_000
+_IDENTIFIED_FROM = 17  # the version that names the cluster in manifests
 
 
 def manifest_of(
@@ -29,7 +30,11 @@ def manifest_of(
         lines: its list of files.
         others: names and contents of files that the list does not have, such as `backup_label`.
     """
-    parts = ['{ "PostgreSQL-Backup-Manifest-Version": 1,\n"Files": [\n']
+    parts = ['{ "PostgreSQL-Backup-Manifest-Version": 1,\n']
+    if record.major >= _IDENTIFIED_FROM:
+        number = int(record.system_identifier)
+        parts = [f'{{ "PostgreSQL-Backup-Manifest-Version": 2,\n"System-Identifier": {number},\n']
+    parts.append('"Files": [\n')
     parts.append(",\n".join(_files(lines, others)))
     wal = {
         "Timeline": record.start.timeline,

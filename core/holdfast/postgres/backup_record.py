@@ -31,10 +31,11 @@ class BaseKind(StrEnum):
 
 
 class Decision(StrEnum):
-    """How a differential tells which blocks changed."""
+    """How a differential tells which blocks changed; SUMMARY: the server did, by WAL summaries."""
 
     DIGEST = "digest"
     LSN = "lsn"
+    SUMMARY = "summary"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,7 @@ class BackupRecord:
         wal_first, wal_last: names of the segments without which it is worth nothing.
         has_wal: whether they are in the snapshot.
         timeline_history: of the timeline it started on, None for the first.
-        method: "lowlevel" (read where it lies) or "stream".
+        method: "lowlevel" (read where it lies), "stream" or "native".
         counters: files, bytes, blocks, sent_blocks, changed_files.
         warnings: pages whose checksum was wrong, {path, block, stored, computed}.
     """

@@ -48,23 +48,38 @@ def by_lsn(piece: memoryview, before: bytes, since_lsn: int) -> tuple[list[bool]
     same = (lsns >= pages.FIRST_REAL_LSN) & (lsns < since_lsn) & ~pages.are_new(view)
     same[len(before) // DIGEST_BYTES :] = False
     flags: list[bool] = same.tolist()
+    return flags, taken_over(piece, before, flags)
+
+
+def taken_over(piece: memoryview, before: bytes, unmodified: list[bool]) -> bytes:
+    """The digests of some blocks, those of unmodified ones from `before`."""
+    if all(unmodified):
+        return before[: len(unmodified) * DIGEST_BYTES]
     found = bytearray()
-    for number, is_same in enumerate(flags):
+    for number, is_same in enumerate(unmodified):
         at = number * pages.PAGE_BYTES
         found += (
             before[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]
             if is_same
             else block_digests(piece[at : at + pages.PAGE_BYTES])
         )
-    return flags, bytes(found)
+    return bytes(found)
+
+
+def cluster_refusal(parent: BackupRecord, system_identifier: str, version: int) -> str | None:
+    """Why `parent` is not of the server that answers; None when it is."""
+    if parent.system_identifier != system_identifier:
+        return "it is of another cluster: the system identifiers differ"
+    if parent.major != version // 10_000:
+        return f"it is of PostgreSQL {parent.major}, the server is {version // 10_000}"
+    return None
 
 
 def parent_refusal(parent: BackupRecord, now: BackupRecord) -> str | None:
     """Why a differential cannot be relative to `parent` at all; None when it can."""
-    if parent.system_identifier != now.system_identifier:
-        return "it is of another cluster: the system identifiers differ"
-    if parent.major != now.major:
-        return f"it is of PostgreSQL {parent.major}, the server is {now.major}"
+    refusal = cluster_refusal(parent, now.system_identifier, now.server_version)
+    if refusal is not None:
+        return refusal
     if (parent.block_bytes, parent.segment_blocks) != (now.block_bytes, now.segment_blocks):
         return "its files have another layout"
     return None

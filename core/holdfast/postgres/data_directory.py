@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from holdfast.errors import DamagedData
 from holdfast.shown import printable
 
 CONTROL: Final = b"global/pg_control"
 TABLESPACES: Final = b"pg_tblspc"
+VISIBILITY_FORK: Final = b"_vm"
 DELTA_SUFFIX: Final = b".vcdiff"
 LEFT_OUT: Final = frozenset(
     {
@@ -29,6 +31,7 @@ LEFT_OUT: Final = frozenset(
         b"postmaster.opts",
     }
 )
+INCREMENTAL_PREFIX: Final = b"INCREMENTAL."
 _LEFT_OUT_PREFIXES: Final = (b"pg_internal.init", b"pgsql_tmp", b"core.")
 EMPTIED: Final = frozenset(
     {
@@ -86,6 +89,7 @@ class Found:
         name: how it is stored; for a file to be stored as a delta with `.vcdiff` behind.
         info: of the file or directory; None at the end of a directory.
         relation: what a file with pages is, None for any other.
+        incremental: the name on the disk, when it holds only what the server says has changed.
     """
 
     kind: Kind
@@ -93,6 +97,7 @@ class Found:
     name: bytes
     info: os.stat_result | None
     relation: RelationName | None = None
+    incremental: bytes | None = None
 
 
 def relation_name(path: bytes) -> RelationName | None:
@@ -121,6 +126,7 @@ class Scan:
             every version of the server that used it.
         is_delta: whether a file with pages will be stored as a delta.
         skipped_directories: paths to keep as empty directories, such as that of the server's log.
+        is_native: whether `INCREMENTAL.NAME` stands for what has changed of the file NAME.
         warn: takes a sentence on what cannot be stored.
     """
 
@@ -132,6 +138,7 @@ class Scan:
         only: frozenset[bytes] | None = None,
         is_delta: Callable[[bytes, int], bool] = lambda _path, _size: False,
         skipped_directories: frozenset[bytes] = frozenset(),
+        is_native: bool = False,
         warn: Callable[[str], None] = lambda _text: None,
     ) -> None:
         self._root = os.fsencode(root)
@@ -139,6 +146,7 @@ class Scan:
         self._only = only
         self._is_delta = is_delta
         self._skipped = skipped_directories | _EMPTY_BELOW_WAL
+        self._is_native = is_native
         self._warn = warn
 
     def __iter__(self) -> Iterator[Found]:
@@ -176,6 +184,8 @@ class Scan:
             step = self._look(real, below, name, unlogged, is_top=is_top)
             if step is not None:
                 found.append(step)
+        if self._is_native and len({step.path for step in found}) < len(found):
+            raise DamagedData(printable(path), "the server sent a file both whole and in part")
         found.sort(key=lambda step: step.name)
         return found
 
@@ -221,6 +231,14 @@ class Scan:
     ) -> Found | None:
         if path == CONTROL:
             return None  # stored at the very end
+        if self._is_native and name.startswith(INCREMENTAL_PREFIX):
+            plain = name.removeprefix(INCREMENTAL_PREFIX)
+            whole_path = path.removesuffix(name) + plain
+            relation = relation_name(whole_path)
+            if relation is not None:
+                if relation.fork == VISIBILITY_FORK:
+                    return None  # bits cleared since are missing; the server makes a new map
+                return Found(Kind.FILE, whole_path, plain + DELTA_SUFFIX, info, relation, name)
         if name.endswith(DELTA_SUFFIX):
             self._warn(f"{printable(path)}: not a file of the server; left out")
             return None

@@ -10,8 +10,9 @@ highest listed block, whichever is later.
 """
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,6 @@ from numpy.typing import NDArray
 from holdfast.errors import DamagedData
 from holdfast.postgres.byte_source import ByteSource, read_exactly
 
-PREFIX: Final = "INCREMENTAL."
 MAGIC: Final = 0xD3AE1F0D
 _FIXED: Final = struct.Struct("<III")
 _BLOCKS_MAX: Final = 1 << 20  # 8 GiB, the largest segment that makes sense
@@ -71,46 +71,51 @@ def read_header(source: ByteSource, block_bytes: int = 8192) -> IncrementalHeade
     return IncrementalHeader(truncation, blocks.astype(np.uint32), content_at)
 
 
-class IncrementalFile:
-    """The file that comes out, read at any offset.
+class Window(NamedTuple):
+    """The next blocks of the file that comes out, good until the next window.
 
-    Args:
-        below: the same file of the backup before; None when it had none.
-        incremental: the `INCREMENTAL.*` file.
+    Attributes:
+        data: of the listed blocks; the others are zeroes.
+        unmodified: for every block, whether the file before has it.
     """
 
-    def __init__(
-        self, below: ByteSource | None, incremental: ByteSource, block_bytes: int = 8192
-    ) -> None:
-        self.header = read_header(incremental, block_bytes)
-        self.size = self.header.target_blocks * block_bytes
-        self._below = below
-        self._incremental = incremental
-        self._block = block_bytes
-        self._places = {int(block): at for at, block in enumerate(self.header.blocks)}
+    data: memoryview
+    unmodified: list[bool]
 
-    def read_into(self, offset: int, target: memoryview, /) -> int:
-        """Fill `target` from `offset` (DamagedData); fewer bytes at the end."""
-        count = min(len(target), max(self.size - offset, 0))
-        done = 0
-        while done < count:
-            number, skip = divmod(offset + done, self._block)
-            piece = target[done : done + min(self._block - skip, count - done)]
-            self._fill(piece, number, skip)
-            done += len(piece)
-        return count
 
-    def _fill(self, piece: memoryview, number: int, skip: int) -> None:
-        got = 0
-        place = self._places.get(number)
-        if place is not None:
-            at = self.header.content_at + place * self._block + skip
-            got = self._incremental.read_into(at, piece)
-            if got != len(piece):
-                raise _damaged("cut short")
-        elif number < self.header.truncation_blocks and self._below is not None:
-            got = self._below.read_into(number * self._block + skip, piece)
-        piece[got:] = bytes(len(piece) - got)
+def windows(
+    incremental: ByteSource,
+    header: IncrementalHeader,
+    before_blocks: int,
+    *,
+    block_bytes: int = 8192,
+    window_blocks: int = 128,
+) -> Iterator[Window]:
+    """The file that comes out, window by window (DamagedData: it was cut short).
+
+    Args:
+        incremental: the `INCREMENTAL.*` file.
+        header: what it begins with.
+        before_blocks: length of the file before; 0 when there was none.
+        block_bytes: size of a block.
+        window_blocks: blocks in a window; the last one may have fewer.
+    """
+    room = np.zeros((window_blocks, block_bytes), np.uint8)
+    for start in range(0, header.target_blocks, window_blocks):
+        count = min(window_blocks, header.target_blocks - start)
+        low, high = np.searchsorted(header.blocks, (start, start + count)).tolist()
+        rows = header.blocks[low:high] - np.uint32(start)
+        content = read_exactly(
+            incremental, header.content_at + low * block_bytes, (high - low) * block_bytes
+        )
+        if len(content) != (high - low) * block_bytes:
+            raise _damaged("cut short")
+        room[:] = 0
+        room[rows] = np.frombuffer(content, np.uint8).reshape(-1, block_bytes)
+        numbers = np.arange(start, start + count)
+        unmodified = (numbers < before_blocks) & (numbers < header.truncation_blocks)
+        unmodified[rows] = False
+        yield Window(room[:count].data.cast("B"), unmodified.tolist())
 
 
 def _damaged(reason: str) -> DamagedData:

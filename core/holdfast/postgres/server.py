@@ -46,9 +46,17 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _plain(said: str) -> str:
+def one_line(said: str) -> str:
     """What a program said, on one line, harmless for a terminal."""
     return printable(" ".join(said.split()).encode("utf-8", "surrogateescape"))
+
+
+def failure(said: str, sqlstate: str) -> HoldfastError:
+    """What to raise when the server refused: QueryFailed, or TemporaryFailure."""
+    message = f"the server refused: {one_line(said)}"
+    if sqlstate.startswith(_CONNECTION_CLASSES):
+        return TemporaryFailure(message)
+    return QueryFailed(message, sqlstate)
 
 
 class Server:
@@ -159,15 +167,12 @@ class Server:
                 lines.append(line)
         if not failed:
             return before
-        message = f"the server refused: {_plain(' '.join(after))}"
-        if state.startswith(_CONNECTION_CLASSES):
-            raise TemporaryFailure(message)
-        raise QueryFailed(message, state)
+        raise failure(" ".join(after), state)
 
     def _lost(self) -> TemporaryFailure:
         self._errors.seek(0)
         said = self._errors.read(_SAID_BYTES_MAX).decode("utf-8", "replace")
-        text = _plain(said).removeprefix("psql: ").removeprefix("error: ")
+        text = one_line(said).removeprefix("psql: ").removeprefix("error: ")
         return TemporaryFailure(
             f"no connection to the server: {text or 'psql ended'}",
             hint="check that it runs and that --connection reaches it",

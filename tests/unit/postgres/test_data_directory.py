@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+import pytest
+
+from holdfast.errors import DamagedData
 from holdfast.postgres.data_directory import Kind, Scan, has_pages, relation_name
 
 
@@ -104,3 +107,20 @@ def test_files_with_pages_are_known_by_their_names() -> None:
     assert not has_pages(found, 0)
     assert not has_pages(found, 8191)
     assert not has_pages(None, 8192)
+
+
+def test_a_part_stands_for_its_file_and_a_part_of_a_visibility_map_for_nothing(
+    tmp_path: Path,
+) -> None:
+    names = ("16384_fsm", "INCREMENTAL.16384", "INCREMENTAL.16384_vm", "INCREMENTAL.16390_init")
+    make(tmp_path, "INCREMENTAL.note", *(f"base/5/{name}" for name in names))
+    _directories, files = scanned(tmp_path, is_native=True)
+    assert files == [
+        "INCREMENTAL.note",
+        "base/5/16384.vcdiff",
+        "base/5/16384_fsm",
+        "base/5/16390_init.vcdiff",
+    ]
+    make(tmp_path, "base/5/16384")
+    with pytest.raises(DamagedData, match="both whole and in part"):
+        scanned(tmp_path, is_native=True)

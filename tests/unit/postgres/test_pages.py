@@ -9,7 +9,7 @@ from tests.harness.vectors import GOLDEN, load
 from holdfast.errors import DamagedData
 from holdfast.postgres import pages
 from holdfast.postgres.byte_source import MemorySource
-from holdfast.postgres.native_incremental import IncrementalFile, read_header
+from holdfast.postgres.native_incremental import read_header, windows
 
 VECTORS: list[dict[str, Any]] = load("postgres", "pages/pages")
 
@@ -67,18 +67,17 @@ def incremental(truncation: int, blocks: dict[int, bytes], block: int = 64) -> b
     return head + b"".join(blocks.values())
 
 
-def test_a_native_incremental_takes_blocks_from_itself_the_file_below_or_zeroes() -> None:
-    below = MemorySource(b"a" * 64 + b"b" * 64)
-    delta = MemorySource(incremental(4, {1: b"X" * 64, 5: b"Y" * 64}))
-    made = IncrementalFile(below, delta, 64)
-    room = bytearray(1000)
-    count = made.read_into(0, memoryview(room))
-    assert count == made.size == 6 * 64
-    expected = b"a" * 64 + b"X" * 64 + bytes(3 * 64) + b"Y" * 64
-    assert room[:count] == expected
-    part = bytearray(100)
-    assert made.read_into(30, memoryview(part)) == 100
-    assert part == expected[30:130]
+def test_a_native_incremental_names_blocks_and_leaves_others_to_the_file_before() -> None:
+    source = MemorySource(incremental(4, {1: b"X" * 64, 5: b"Y" * 64}))
+    made = windows(source, read_header(source, 64), 3, block_bytes=64, window_blocks=4)
+    found = [(bytes(data), unmodified) for data, unmodified in made]
+    assert found == [
+        (bytes(64) + b"X" * 64 + bytes(2 * 64), [True, False, True, False]),
+        (bytes(64) + b"Y" * 64, [False, False]),
+    ]
+    shorter = MemorySource(incremental(1, {}))
+    made = windows(shorter, read_header(shorter, 64), 3, block_bytes=64)
+    assert [unmodified for _data, unmodified in made] == [[True]]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,221 @@
+"""The server's own base backups, full or incremental, brought into a scratch directory.
+
+For an incremental one (PostgreSQL 17 and later) the server is told which files the backup before
+has, and sends of those only the blocks that its WAL summaries name, as `INCREMENTAL.NAME`. It is
+told of files with pages alone, since everything else is sent whole in any case, and not of
+visibility maps: summaries do not record when a bit of theirs is cleared.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from holdfast.errors import DamagedData, Refused, TemporaryFailure
+from holdfast.host import files
+from holdfast.operations.pg_source import NOW, Ended, checked_control
+from holdfast.operations.pg_tree import Parent
+from holdfast.postgres.backup_manifest import manifest_of
+from holdfast.postgres.backup_record import BackupRecord, Position
+from holdfast.postgres.base_backup_stream import Place, hold_wal, stream, upload_manifest
+from holdfast.postgres.control_file import ControlFile
+from holdfast.postgres.data_directory import VISIBILITY_FORK, relation_name
+from holdfast.postgres.libpq import ReplicationConnection
+from holdfast.postgres.recovery import LABEL_NAME, MAP_NAME
+from holdfast.postgres.server import QueryFailed, Row, Server
+from holdfast.postgres.tar_stream import Member, MemberKind
+from holdfast.shown import printable
+from holdfast.units import KIB
+
+OLDEST_FULL: Final = 150_000
+OLDEST_INCREMENTAL: Final = 170_000
+_NOT_AS_THINGS_STAND: Final = "55000"
+_INCREMENTAL_LINES: Final = re.compile(rb"^INCREMENTAL FROM (?:LSN|TLI): [^\n]*\n", re.MULTILINE)
+_TEXT_BYTES_MAX: Final = 256 * KIB
+_TRAVERSABLE: Final = 0o700
+_NANO: Final = 1_000_000_000
+
+
+def native_refusal(facts: Row, server: Server, parent: BackupRecord | None) -> str | None:
+    """Why the server cannot send such a backup, and what to do; None when it can."""
+    version = facts["version"]
+    if version < OLDEST_FULL:
+        return f"PostgreSQL {version // 10_000} is too old for --native: use --stream"
+    if parent is None:
+        return None
+    if version < OLDEST_INCREMENTAL:
+        major = version // 10_000
+        return f"PostgreSQL {major} makes no incremental backups itself: leave --native out"
+    if not server.row("SELECT current_setting('summarize_wal')::bool AS is_on")["is_on"]:
+        return (
+            "the server writes no WAL summaries: set summarize_wal = on there,"
+            " then take a full backup first"
+        )
+    return None
+
+
+class NativeSource:
+    """What the server sends over a replication connection, as files.
+
+    Args:
+        server: a session, for the time.
+        facts: what the server said of itself.
+        connection: for libpq.
+        scratch: an empty directory with room for what will be sent.
+        spaces: where its tablespaces lie, by OID.
+        parent: the backup before, for an incremental one: what it is and has.
+        fast: see PgBackupRequest.
+        warn: takes a sentence.
+    """
+
+    method = "native"
+
+    def __init__(
+        self,
+        server: Server,
+        facts: Row,
+        connection: str,
+        scratch: str,
+        spaces: Mapping[int, str],
+        *,
+        parent: tuple[BackupRecord, Parent] | None,
+        fast: bool,
+        warn: Callable[[str], None],
+    ) -> None:
+        self.data = os.path.join(scratch, "data")
+        self._server = server
+        self._facts = facts
+        self._connection = connection
+        self._scratch = scratch
+        self._spaces = spaces
+        self._parent = parent
+        self._fast = fast
+        self._warn = warn
+        self._control: ControlFile | None = None
+        self._stop: Place | None = None
+
+    @property
+    def control(self) -> ControlFile:
+        if self._control is None:
+            raise AssertionError("nothing was streamed yet")
+        return self._control
+
+    def begin(self, label: str) -> Position:
+        """Have everything sent.
+
+        Raises:
+            Refused: the server cannot make an incremental backup since the parent.
+            QueryFailed, TemporaryFailure, DamagedData: see `stream`.
+            NotFound: libpq is not installed.
+            HoldfastError: the scratch directory cannot be written.
+        """
+        manifest = None if self._parent is None else uploaded_manifest(*self._parent)
+        connection = ReplicationConnection(self._connection)
+        try:
+            try:
+                hold_wal(connection)
+            except QueryFailed as error:
+                self._warn(
+                    f"no temporary replication slot, so WAL may be gone before it is sent: {error}"
+                )
+            if manifest is not None:
+                upload_manifest(connection, manifest)
+            with files.explained(f"writing below {self._scratch}"):
+                start, self._stop = stream(
+                    connection,
+                    label,
+                    self._receiver,
+                    fast=self._fast,
+                    is_incremental=manifest is not None,
+                )
+        except QueryFailed as error:
+            if manifest is None or error.sqlstate != _NOT_AS_THINGS_STAND:
+                raise
+            raise Refused(
+                f"the server can make nothing incremental since the parent; {error.message}",
+                hint="take a full backup: leave --incremental and the like out",
+            ) from error
+        finally:
+            connection.close()
+        with files.explained(f"reading {self.data}"):
+            self._control = checked_control(self.data, self._facts)
+        return Position(lsn=start.lsn, timeline=start.timeline, time=self._now())
+
+    def place(self, oid: int, _location: str) -> str:
+        return os.path.join(self._scratch, f"tablespace-{oid}")
+
+    def end(self, start: Position) -> Ended:
+        """What was sent ended here (DamagedData, HoldfastError, TemporaryFailure)."""
+        if self._stop is None:
+            raise AssertionError("nothing was streamed yet")
+        if self._stop.timeline != start.timeline:
+            raise TemporaryFailure("the timeline changed while the backup was taken; take it again")
+        stop = Position(lsn=self._stop.lsn, timeline=start.timeline, time=self._now())
+        label = _INCREMENTAL_LINES.sub(b"", self._text(LABEL_NAME))
+        return Ended(stop, label, self._text(MAP_NAME) if self._spaces else b"")
+
+    def _receiver(self, oid: int | None) -> "_Tree":
+        if oid is None:
+            return _Tree(self.data)
+        if oid not in self._spaces:
+            raise TemporaryFailure(
+                "a tablespace was made while the backup began; take the backup again"
+            )
+        return _Tree(self.place(oid, ""))
+
+    def _text(self, name: str) -> bytes:
+        path = os.path.join(self.data, name)
+        with files.explained(f"reading {path}"):
+            return files.read_file(path, size_max=_TEXT_BYTES_MAX)
+
+    def _now(self) -> str:
+        return str(self._server.row(f"SELECT {NOW} AS time")["time"])
+
+
+def uploaded_manifest(record: BackupRecord, parent: Parent) -> bytes:
+    """What the server is told of the backup before."""
+    lines = (line for path, line in parent.files.items() if _is_told(path, parent))
+    return manifest_of(record, lines, ())
+
+
+def _is_told(path: bytes, parent: Parent) -> bool:
+    relation = relation_name(path)
+    return relation is not None and relation.fork != VISIBILITY_FORK and parent.is_delta(path, 0)
+
+
+class _Tree:
+    """Writes the members of one archive below a new directory."""
+
+    def __init__(self, root: str) -> None:
+        self._root = os.fsencode(root)
+        self._file: int = -1
+        self._path = b""
+        self._mtime_s = 0
+        files.make_directory(root, mode=_TRAVERSABLE)
+
+    def begin(self, member: Member) -> None:
+        """A file or directory; links to tablespaces are known otherwise (OSError, DamagedData)."""
+        if not member.path or member.kind is MemberKind.LINK:
+            return
+        path = os.path.join(self._root, member.path)
+        try:
+            if member.kind is MemberKind.DIRECTORY:
+                files.make_directory(os.fsdecode(path), mode=member.mode | _TRAVERSABLE)
+                return
+            self._file = files.create(os.fsdecode(path), mode=member.mode)
+        except (FileExistsError, FileNotFoundError, NotADirectoryError):
+            raise DamagedData(
+                "the archive that the server sent",
+                f"{printable(member.path)} comes twice, or before its directory",
+            ) from None
+        self._path, self._mtime_s = path, member.mtime_s
+
+    def content(self, piece: memoryview) -> None:
+        files.write_all(self._file, (piece,), path=self._path)
+
+    def end(self) -> None:
+        try:
+            os.utime(self._file, ns=(self._mtime_s * _NANO, self._mtime_s * _NANO))
+        finally:
+            os.close(self._file)
+            self._file = -1

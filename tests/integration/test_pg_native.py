@@ -176,24 +176,62 @@ def test_visibility_maps_come_whole_because_the_server_is_not_told_of_them(bench
             assert [name for name in sent.names if name in (path, partly)] == [wanted]
 
 
-def test_what_cannot_be_made_incremental_is_refused_with_advice(bench: Rig) -> None:
-    cluster, program = bench.cluster, bench.program
-    before = native(bench)
+def refusal(bench: Rig, connection: str, *words: str, code: int = 13) -> str:
+    """What is said instead of a native backup."""
+    base = ("pg", "backup", "--cluster", "main", "--connection", connection, "--native")
+    return bench.program.run(*base, *words, code=code).err
+
+
+def test_a_server_without_the_summaries_is_refused_with_advice(bench: Rig) -> None:
+    cluster = bench.cluster
+    native(bench)
     cluster.sql("ALTER SYSTEM SET summarize_wal = off; SELECT pg_reload_conf()")
-    cluster.sql("SELECT pg_sleep(0.2)")
-
-    def refusal(*words: str, code: int = 13) -> str:
-        base = ("pg", "backup", "--cluster", "main", "--connection", cluster.dsn, "--native")
-        return program.run(*base, *words, code=code).err
-
-    assert "set summarize_wal = on" in refusal("--incremental")
+    wait_for(cluster, "SELECT current_setting('summarize_wal') = 'off'")
+    assert "set summarize_wal = on" in refusal(bench, cluster.dsn, "--incremental")
     without = native(bench)
     cluster.sql("CREATE TABLE unseen AS SELECT 1 AS n; CHECKPOINT")
     cluster.switch_wal()
+    cluster.sql("DROP TABLE unseen; CHECKPOINT")
+    cluster.run("sh", "-c", f"rm -f {cluster.data}/pg_wal/summaries/*")
     cluster.sql("ALTER SYSTEM RESET summarize_wal; SELECT pg_reload_conf()")
-    cluster.sql("CHECKPOINT; SELECT pg_sleep(0.2)")
-    said = refusal("--relative-to", without["snapshot"])
-    assert "take a full backup" in said, said
+    wait_for(cluster, "SELECT current_setting('summarize_wal') = 'on'")
+    said = refusal(bench, cluster.dsn, "--relative-to", without["snapshot"])
     assert "summaries" in said, said
-    assert "--by-lsn" in refusal("--incremental", "--by-lsn", code=2)
-    assert before["kind"] == "full"
+    assert "take a full backup" in said, said
+    assert "--by-lsn" in refusal(bench, cluster.dsn, "--incremental", "--by-lsn", code=2)
+
+
+def wait_for(cluster: Cluster, condition: str) -> None:
+    cluster.sql(
+        f"DO $$ BEGIN FOR i IN 1..200 LOOP EXIT WHEN ({condition});"
+        " PERFORM pg_sleep(0.05); END LOOP; END $$"
+    )
+    assert cluster.sql(condition) == "t"
+
+
+def test_a_parent_from_the_future_of_a_restored_server_is_refused(bench: Rig) -> None:
+    early = native(bench)
+    bench.cluster.sql("CREATE TABLE later AS SELECT 1 AS n; DROP TABLE later")
+    late = native(bench)
+    target = empty_place(bench.cluster, "restored")
+    bench.restore(early["snapshot"], target)
+    with bench.recovered(target) as restored:
+        said = refusal(bench, restored.dsn, "--relative-to", late["snapshot"])
+    assert "take a full backup" in said, said
+
+
+def test_an_older_server_sends_itself_whole_but_no_increments() -> None:
+    with rig() as old:
+        old.cluster.sql("CREATE TABLE t AS SELECT generate_series(1, 5000) AS n")
+        full = native(old)
+        assert full["kind"] == "full"
+        assert "leave --native out" in refusal(old, old.cluster.dsn, "--incremental")
+        with Cluster.create() as other:
+            other.start()
+            assert "another cluster" in refusal(old, other.dsn, "--incremental")
+        old.cluster.sql("DELETE FROM t WHERE n = 7")
+        taken = old.backup("--incremental")
+        target = empty_place(old.cluster, "old")
+        old.restore(taken["snapshot"], target)
+        with old.recovered(target) as restored:
+            assert contents(restored) == contents(old.cluster)

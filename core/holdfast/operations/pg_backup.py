@@ -291,7 +291,11 @@ class _Run:
         where = (server, self._facts, request.connection, scratch, _tablespaces(server))
         if request.way is Way.NATIVE:
             self._source = NativeSource(
-                *where, parent=self._parent, fast=request.fast, warn=self.warn
+                *where,
+                parent=self._parent,
+                fast=request.fast,
+                warn=self.warn,
+                on_file=self._progress.item,
             )
         else:
             self._source = StreamedSource(*where, fast=request.fast)

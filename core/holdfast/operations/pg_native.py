@@ -33,6 +33,7 @@ _NOT_AS_THINGS_STAND: Final = "55000"
 _INCREMENTAL_LINES: Final = re.compile(rb"^INCREMENTAL FROM (?:LSN|TLI): [^\n]*\n", re.MULTILINE)
 _TEXT_BYTES_MAX: Final = 256 * KIB
 _TRAVERSABLE: Final = 0o700
+_READABLE: Final = 0o600
 _NANO: Final = 1_000_000_000
 
 
@@ -66,6 +67,7 @@ class NativeSource:
         parent: the backup before, for an incremental one: what it is and has.
         fast: see PgBackupRequest.
         warn: takes a sentence.
+        on_file: takes the path of each file that comes.
     """
 
     method = "native"
@@ -81,6 +83,7 @@ class NativeSource:
         parent: tuple[BackupRecord, Parent] | None,
         fast: bool,
         warn: Callable[[str], None],
+        on_file: Callable[[str], None],
     ) -> None:
         self.data = os.path.join(scratch, "data")
         self._server = server
@@ -91,8 +94,10 @@ class NativeSource:
         self._parent = parent
         self._fast = fast
         self._warn = warn
+        self._on_file = on_file
         self._control: ControlFile | None = None
         self._stop: Place | None = None
+        self._trees: list[ReceivedTree] = []
 
     @property
     def control(self) -> ControlFile:
@@ -137,6 +142,8 @@ class NativeSource:
             ) from error
         finally:
             connection.close()
+            for tree in self._trees:
+                tree.close()
         with files.explained(f"reading {self.data}"):
             self._control = checked_control(self.data, self._facts)
         return Position(lsn=start.lsn, timeline=start.timeline, time=self._now())
@@ -154,14 +161,14 @@ class NativeSource:
         label = _INCREMENTAL_LINES.sub(b"", self._text(LABEL_NAME))
         return Ended(stop, label, self._text(MAP_NAME) if self._spaces else b"")
 
-    def _receiver(self, oid: int | None) -> "_Tree":
-        if oid is None:
-            return _Tree(self.data)
-        if oid not in self._spaces:
+    def _receiver(self, oid: int | None) -> "ReceivedTree":
+        if oid is not None and oid not in self._spaces:
             raise TemporaryFailure(
                 "a tablespace was made while the backup began; take the backup again"
             )
-        return _Tree(self.place(oid, ""))
+        root = self.data if oid is None else self.place(oid, "")
+        self._trees.append(ReceivedTree(root, self._on_file))
+        return self._trees[-1]
 
     def _text(self, name: str) -> bytes:
         path = os.path.join(self.data, name)
@@ -183,10 +190,16 @@ def _is_told(path: bytes, parent: Parent) -> bool:
     return relation is not None and relation.fork != VISIBILITY_FORK and parent.is_delta(path, 0)
 
 
-class _Tree:
-    """Writes the members of one archive below a new directory."""
+class ReceivedTree:
+    """Writes the members of one archive below a new directory.
 
-    def __init__(self, root: str) -> None:
+    Args:
+        root: the directory; its parent is there.
+        on_file: takes the path of each file that begins.
+    """
+
+    def __init__(self, root: str, on_file: Callable[[str], None] = lambda _path: None) -> None:
+        self._on_file = on_file
         self._root = os.fsencode(root)
         self._file: int = -1
         self._path = b""
@@ -202,7 +215,8 @@ class _Tree:
             if member.kind is MemberKind.DIRECTORY:
                 files.make_directory(os.fsdecode(path), mode=member.mode | _TRAVERSABLE)
                 return
-            self._file = files.create(os.fsdecode(path), mode=member.mode)
+            self._on_file(printable(member.path))
+            self._file = files.create(os.fsdecode(path), mode=member.mode | _READABLE)
         except (FileExistsError, FileNotFoundError, NotADirectoryError):
             raise DamagedData(
                 "the archive that the server sent",
@@ -214,8 +228,11 @@ class _Tree:
         files.write_all(self._file, (piece,), path=self._path)
 
     def end(self) -> None:
-        try:
-            os.utime(self._file, ns=(self._mtime_s * _NANO, self._mtime_s * _NANO))
-        finally:
+        os.utime(self._file, ns=(self._mtime_s * _NANO, self._mtime_s * _NANO))
+        self.close()
+
+    def close(self) -> None:
+        """Let go of a file that did not end."""
+        if self._file >= 0:
             os.close(self._file)
             self._file = -1

@@ -11,15 +11,17 @@ import os
 import re
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, NamedTuple
 
-from holdfast.errors import DamagedData
+from holdfast.errors import BadRequest, DamagedData
 from holdfast.postgres.libpq import Answer, ReplicationConnection
 from holdfast.postgres.server import literal
 from holdfast.postgres.tar_stream import Receiver, TarStream
 from holdfast.postgres.wal_names import parse_lsn
 
 _WHAT: Final = "the answer of the server"
+_TIMELINE_END: Final = 1 << 32
 _ARCHIVE: Final = re.compile(rb"(?:base|([1-9][0-9]{0,9}))\.tar\0[^\0]*\0")
 
 
@@ -125,10 +127,8 @@ def _next_rows(connection: ReplicationConnection) -> Answer | None:
 
 
 def _place(answer: Answer | None) -> Place:
-    try:
-        if answer is not None:
-            ((lsn, timeline),) = answer.rows
+    with suppress(ValueError, BadRequest):
+        ((lsn, timeline),) = answer.rows if answer is not None else ()
+        if 0 < int(timeline) < _TIMELINE_END:
             return Place(parse_lsn(lsn), int(timeline))
-    except ValueError:
-        pass
     raise DamagedData(_WHAT, "it does not say where the backup lies in the WAL")

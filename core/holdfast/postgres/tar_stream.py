@@ -16,7 +16,7 @@ from holdfast.errors import DamagedData
 BLOCK_BYTES: Final = 512
 _ZERO: Final = bytes(BLOCK_BYTES)
 _SIZE_MAX: Final = 1 << 50
-_TIME_MAX: Final = 1 << 40
+_TIME_MAX: Final = 253_402_300_799  # the end of the year 9999
 _WHAT: Final = "the archive that the server sent"
 
 

@@ -10,8 +10,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from queue import SimpleQueue
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from holdfast.archive.content_cursor import ContentCursor
 from holdfast.archive.patterns import Match, PatternList
@@ -22,15 +21,17 @@ from holdfast.archive.restore_conflicts import Verdict, free_name, judge, mtime_
 from holdfast.archive.restore_entries import EntryRestore, temporary_name
 from holdfast.archive.restore_levels import NOT_OPEN, OPEN_LEVELS_MAX, Level
 from holdfast.archive.restore_rules import Overwrite, RestoreOutcome, RestoreRules
-from holdfast.archive.restore_threads import FileTask, FileThreads, thread_count
 from holdfast.archive.restore_without import Without, reduced, reduced_steps
 from holdfast.errors import DamagedData
 from holdfast.host import entries, files, gate
-from holdfast.units import KIB, MIB
+from holdfast.units import MIB
+
+if TYPE_CHECKING:
+    from holdfast.archive.restore_process import FileProcess
 
 _DIRECTORY_MODE: Final = 0o700
 _TOLD_AT_BYTES: Final = 16 * MIB
-_SMALL_BYTES_MAX: Final = 512 * KIB  # files up to here are made by other threads
+_FILES_ALONE: Final = 256  # made by this process before it starts another for small ones
 _DEPTH_MAX: Final = OPEN_LEVELS_MAX // 2  # deeper directories may be closed while they are in use
 
 ResolveLink = Callable[[Entry], Entry]
@@ -77,9 +78,8 @@ class TreeRestore:
         self._is_partial = rules.is_partial
         self._progress = progress
         self._here = EntryRestore(rules, {}, progress.warn)
-        self._makers: list[EntryRestore] = []  # one for each thread
-        self._threads: FileThreads | None = None
-        self._warnings: SimpleQueue[str] = SimpleQueue()  # of the threads
+        self._files = 0  # met so far
+        self._maker: FileProcess | None = None
         self._level: Level | None = None
         self._written_bytes = 0  # since progress was told
 
@@ -107,12 +107,12 @@ class TreeRestore:
                 done += 1
                 if not done & 0xFF:
                     self._tell(0x100)
-            if self._threads is not None:
-                self._threads.drain()
+            self._drain()
         finally:
             self._close()
         self._tell(done & 0xFF)
-        foreign = sum(one.writer.foreign_owners for one in (self._here, *self._makers))
+        foreign = self._here.writer.foreign_owners
+        foreign += self._maker.foreign_owners if self._maker is not None else 0
         if foreign:
             message = f"the owner of {foreign} entries could not be set"
             message += "; only root may give files away"
@@ -125,8 +125,6 @@ class TreeRestore:
     def _tell(self, entry_count: int) -> None:
         written, self._written_bytes = self._written_bytes, 0
         self._progress.advance(items=entry_count, bytes=written)
-        while not self._warnings.empty():
-            self._progress.warn(self._warnings.get())
 
     def _told(self, views: Iterator[memoryview]) -> Iterator[memoryview]:
         """The content of a file, counted as it is taken."""
@@ -245,25 +243,29 @@ class TreeRestore:
         if level is None:
             raise AssertionError("left more directories than entered")
         self._level = level.parent
-        if self._threads is None or not self._threads.defer(level):
-            self._finish(level, self._here)
+        above = level.parent
+        if self._maker is None or not self._maker.defer(level):
+            self._finish(level)
+        elif above is not None and above.is_made and above.fd == NOT_OPEN:
+            self._drain()  # finishing this one opens it again
 
-    def _finish(self, level: Level, maker: EntryRestore) -> None:
+    def _finish(self, level: Level) -> None:
         """Everything in a directory is there: its metadata, last."""
         is_root = level.parent is None
         metadata = level.entry.metadata
         is_ours = not (is_root and self._is_partial)  # a part does not own the whole target
         if is_ours and level.fd != NOT_OPEN and metadata is not None and not self._rules.dry_run:
-            maker.path = level.path
-            maker.writer.apply(level.fd, metadata, maker.problem)
+            path, self._here.path = self._here.path, level.path
+            self._here.writer.apply(level.fd, metadata, self._here.problem)
+            self._here.path = path
         level.leave()
 
     def _close(self) -> None:
-        """End the threads, put all outcomes together, close what is open."""
-        if self._threads is not None:
-            self._threads.stop()
-        for maker in (self._here, *self._makers):
-            self.outcome.add(maker.outcome)
+        """End the other process, put both outcomes together, close what is open."""
+        if self._maker is not None:
+            self._maker.stop()
+            self.outcome.add(self._maker.outcome)
+        self.outcome.add(self._here.outcome)
         level = self._level
         while level is not None:
             level.close()
@@ -300,14 +302,14 @@ class TreeRestore:
             self._here.damaged(error)
 
     def _file(self, entry: Entry, level: Level) -> None:
-        """A regular file: left to a thread if it is small and its content is at hand."""
-        if entry.size <= _SMALL_BYTES_MAX and level.depth <= _DEPTH_MAX and gate.active is None:
+        """A regular file: left to the other process if it is small and its content is at hand."""
+        self._files += 1
+        maker = self._maker or self._start_maker()
+        if maker is not None and level.depth <= _DEPTH_MAX and maker.takes(entry):
             content = self._contents.view_at_hand(entry) if entry.size else memoryview(b"")
             if content is not None:
                 self._written_bytes += entry.size
-                if self._threads is None:
-                    self._threads = self._start_threads()
-                self._threads.put(FileTask(entry, self._here.path, level, content))
+                maker.put(entry, level, content)
                 return
         self._make_file(entry, level.fd)
 
@@ -321,15 +323,24 @@ class TreeRestore:
 
         self._here.file(entry, dir_fd, content)
 
-    def _start_threads(self) -> FileThreads:
-        elsewhere, tell = self._here.elsewhere, self._warnings.put
-        self._makers = [EntryRestore(self._rules, elsewhere, tell) for _ in range(thread_count())]
-        return FileThreads(self._makers, self._finish)
+    def _start_maker(self) -> "FileProcess | None":
+        """Another process to make files, if there are many and a processor for it."""
+        if self._files > _FILES_ALONE and gate.active is None:
+            from holdfast.archive import restore_process
+
+            if restore_process.is_worth_it():
+                self._maker = restore_process.FileProcess(
+                    self._rules,
+                    finish=self._finish,
+                    warn=self._progress.warn,
+                    elsewhere=self._here.elsewhere,
+                )
+        return self._maker
 
     def _drain(self) -> None:
-        """Wait for everything that was left to threads."""
-        if self._threads is not None:
-            self._threads.drain()
+        """Wait for everything that was left to the other process."""
+        if self._maker is not None:
+            self._maker.drain()
 
     def _pretend(self, entry: Entry, level: Level) -> None:
         verdict = None

@@ -59,6 +59,21 @@ def test_the_commands_of_a_job_keep_to_the_limits_too(quick_path: Path) -> None:
     assert program.run("--json", "task", "show", upid).document["state"] == "ok"
 
 
+def test_a_job_has_limits_of_its_own_among_its_options(quick_path: Path) -> None:
+    program, source = prepared(quick_path, 3 << 20)
+    config = program.home / "config.toml"
+    config.write_text(
+        config.read_text()
+        + f'\n[jobs.j]\nkind = "backup"\nstore = "store"\nsources = ["s.pxar:{source}"]\n'
+        + "options = ['--read-limit', '1 MiB']\n"
+    )
+    began = time.monotonic()
+    program.run("job", "run", "j")
+
+    assert time.monotonic() - began > 1.5
+    assert len(program.json("snapshots")) == 1
+
+
 def test_a_limit_on_reading_holds_for_the_whole_backup(quick_path: Path) -> None:
     size = 3 << 20
     program, source = prepared(quick_path, size)

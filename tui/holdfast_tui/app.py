@@ -10,7 +10,6 @@ import os
 import select
 import signal
 import sys
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, ClassVar, Final, TypeVar
@@ -56,6 +55,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
     Attributes:
         options: what it was started with.
         reader: reads stores, tasks and jobs; for threads only.
+        clock: what everybody here takes for now.
         gate: what may be done at all.
         board, job_board, store_facts, catalogues: the newest facts of the feeds.
         views: those that were visited, by name.
@@ -83,6 +83,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
         super().__init__(ansi_color=self.look.theme not in RICH_THEMES)
         self.options = options
         self.reader = reader or Reader(options)
+        self.clock = self.reader.clock
         self.gate = keymap.Gate(read_only=options.read_only, no_content=options.no_content)
         self.insights = Insights(self.reader)
         self.state = ViewState(options.state_dir, is_writable=not options.read_only)
@@ -168,7 +169,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
         self.exit()
 
     def _remember(self) -> None:
-        self.state.set("last-visit", time.time())
+        self.state.set("last-visit", self.clock.now_s())
         self.state.set("view", self.view_name)
         self.state.set("theme", self.look.theme)
         self.state.save()
@@ -356,7 +357,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
     @property
     def week_ago_s(self) -> float:
         """From when on failures are still shown on top."""
-        return time.time() - 7 * DAY_S
+        return self.clock.now_s() - 7 * DAY_S
 
     def _update_bars(self) -> None:
         for bar in self.query(TopBar):

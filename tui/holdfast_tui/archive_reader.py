@@ -7,7 +7,6 @@ again, so that nobody waits. Every call into the engine is short and holds the a
 import os
 import stat
 import threading
-import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -24,7 +23,7 @@ from holdfast.datastore.store import Datastore
 from holdfast.errors import DamagedData, KeyProblem, NotFound
 from holdfast.ids import SnapshotId
 from holdfast_tui.model.files import FileRow, FileTable
-from holdfast_tui.reader import Reader
+from holdfast_tui.reader import Reader, Room
 
 _BATCH: Final = 512
 _BREATH_S: Final = 0.002  # between batches, so that keys are answered while a million files come
@@ -292,7 +291,7 @@ class HostFolder:
 
     ROWS_MAX: Final = 20_000
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, room: Room = os.statvfs) -> None:
         self.path = path
         self.exists = os.path.isdir(path)
         self.problem = ""
@@ -308,8 +307,8 @@ class HostFolder:
         self.is_writable = os.access(above, os.W_OK | os.X_OK)
         self.above = above
         try:
-            room = os.statvfs(above)
-            self.free: int | None = room.f_bavail * room.f_frsize
+            found = room(above)
+            self.free: int | None = found.f_bavail * found.f_frsize
         except OSError:
             self.free = None
 
@@ -364,7 +363,3 @@ def completions(typed: str) -> list[str]:
         return []
     first = bisect_left(names, begun)
     return [f"{folder}/{name}" for name in names[first : first + 50]]
-
-
-def now_s() -> float:
-    return time.time()

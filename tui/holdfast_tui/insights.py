@@ -4,8 +4,8 @@ Who uses the space (also from the last `holdfast usage`), and which damage reach
 are for threads; the dictionaries may be read anywhere.
 """
 
-import time
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -96,13 +96,21 @@ class Insights:
             self.usage[store] = found
         return self.usage.get(store)
 
+    def usage_of(self, store: str, snapshots: AbstractSet[SnapshotId] = frozenset()) -> "Measured":
+        """What is known or remembered if it tells of these snapshots; else measured now."""
+        known = self.load_usage(store)
+        if known is not None and known.usage.snapshots.keys() >= snapshots:
+            return known
+        return self.measure_usage(store, Steps())
+
     def measure_usage(self, store: str, steps: Steps) -> "Measured":
         """Read all indexes of the store now (HoldfastError)."""
         from holdfast.operations.usage import Measured, UsageRequest, measure
 
-        began_s = time.time()
+        clock = self._reader.clock
+        began_s = clock.now_s()
         usage = measure(UsageRequest(store=self._reader.open(store), now_s=began_s), steps)
-        measured = Measured(began_s, time.time() - began_s, usage)
+        measured = Measured(began_s, clock.now_s() - began_s, usage)
         self.usage[store] = measured
         return measured
 
@@ -123,7 +131,7 @@ class Insights:
         for chunk in chunks:
             for snapshot in chunk.snapshots:
                 reached[snapshot] = reached.get(snapshot, 0) + 1
-        self.damage[store] = Damage(of, tuple(chunks), reached, time.time())
+        self.damage[store] = Damage(of, tuple(chunks), reached, self._reader.clock.now_s())
         return self.damage[store]
 
 

@@ -6,8 +6,7 @@ Every method reads files and is called from threads only, never from the event l
 
 import os
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 
@@ -17,6 +16,7 @@ from holdfast.datastore.gc_status import read_status
 from holdfast.datastore.manifest import MANIFEST_NAME
 from holdfast.datastore.store import Access, Datastore
 from holdfast.errors import BadRequest, HoldfastError, NotFound
+from holdfast.host.clock import SYSTEM_CLOCK, Clock
 from holdfast.ids import GroupId, SnapshotId
 from holdfast.jobs import job_state
 from holdfast.jobs.journal import Journal
@@ -30,6 +30,7 @@ from holdfast_tui.options import Options
 TASKS_SHOWN = 2000
 UPCOMING_SHOWN = 8
 _BATCH = 500
+Room = Callable[[str], os.statvfs_result]
 
 
 class Reader:
@@ -37,11 +38,21 @@ class Reader:
 
     Attributes:
         options: of this run.
+        clock: what the screens take for now.
+        room: how large a file system is, and how full.
         journal: for reading tasks and logs.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(
+        self,
+        options: Options,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        room: Room = os.statvfs,
+    ) -> None:
         self.options = options
+        self.clock = clock
+        self.room = room
         self.journal = Journal(options.state_dir)
         self._lock = threading.Lock()
         self._stores: dict[str, Datastore] = {}
@@ -99,11 +110,11 @@ class Reader:
             path=settings.path,
             comment=settings.comment,
             refusal=self._refusal(settings),
-            read_at=time.time(),
+            read_at=self.clock.now_s(),
         )
         try:
             store = self.open(settings.name)
-            room = os.statvfs(store.base)
+            room = self.room(store.base)
         except HoldfastError as error:
             return replace(facts, error=str(error), hint=error.hint or "")
         except OSError as error:
@@ -137,7 +148,7 @@ class Reader:
 
     def with_counts(self, facts: StoreFacts, catalogue: Catalogue) -> StoreFacts:
         """The same with what its snapshots add up to."""
-        counts = VerifyCounts.of(catalogue.rows, time.time())
+        counts = VerifyCounts.of(catalogue.rows, self.clock.now_s())
         return replace(
             facts,
             snapshots=catalogue.count,
@@ -206,7 +217,7 @@ class Reader:
 
     def tasks(self) -> TaskBoard:
         """The journal as it is now; what cannot be read is said in the board."""
-        now_s = time.time()
+        now_s = self.clock.now_s()
         try:
             return TaskBoard.of(self.journal.tasks(limit=TASKS_SHOWN), now_s)
         except (OSError, HoldfastError) as error:
@@ -217,7 +228,7 @@ class Reader:
         from holdfast.jobs.schedule import next_run_s
         from holdfast.operations.job_plan import overdue, plan_of
 
-        now_s = time.time()
+        now_s = self.clock.now_s()
         try:
             settings = self.settings()
         except HoldfastError as error:

@@ -1,6 +1,5 @@
 """Versions of one path, or paths of many snapshots: enter goes to the one under the cursor."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -8,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
+from holdfast.host.clock import Clock
 from holdfast.ids import SnapshotId
 from holdfast.operations.find import FoundPath, Version
 from holdfast_tui.dialogs.dialog import Dialog
@@ -71,7 +71,7 @@ class FoundRow:
         return Chosen(self.newest.snapshots[-1], self.found.archive, self.found.path)
 
 
-def _version_columns(look: Look) -> list[Column[Any]]:
+def _version_columns(look: Look, clock: Clock) -> list[Column[Any]]:
     def span(row: VersionRow) -> Cell:
         first, last = row.version.snapshots[0], row.version.snapshots[-1]
         style = "accent" if row.is_current else "text"
@@ -81,13 +81,13 @@ def _version_columns(look: Look) -> list[Column[Any]]:
 
     def modified(row: VersionRow) -> Cell:
         stat = row.version.stat
-        return ("-", "dim") if stat is None else (fmt.clock(stat.mtime_s, time.time()), "dim")
+        return ("-", "dim") if stat is None else (fmt.clock(stat.mtime_s, clock.now_s()), "dim")
 
     def verify(row: VersionRow) -> Cell:
         known = row.known.get(row.newest)
         if known is None:
             return "", "dim"
-        now_s = time.time()
+        now_s = clock.now_s()
         mark = known.verify_mark(now_s)
         return f"{look.mark(mark)} {known.verify_word(now_s)}", STYLE_OF_MARK[mark]
 
@@ -131,7 +131,6 @@ class VersionsDialog(Dialog[Chosen]):
         self,
         title: str,
         rows: Sequence[Any],
-        look: Look,
         *,
         found: bool = False,
         warnings: Sequence[str] = (),
@@ -139,10 +138,12 @@ class VersionsDialog(Dialog[Chosen]):
         super().__init__(title, "enter goes there - esc closes")
         self._rows = list(rows)
         self._warnings = list(warnings)
-        self._columns = _found_columns() if found else _version_columns(look)
+        self._is_found = found
 
     def body(self) -> list[Widget]:
-        rows: RowList[Any] = RowList(self._columns, key_of=lambda row: row.key)
+        hold = self.hold
+        columns = _found_columns() if self._is_found else _version_columns(hold.look, hold.clock)
+        rows: RowList[Any] = RowList(columns, key_of=lambda row: row.key)
         rows.styles.height = min(18, max(3, len(self._rows) + 1))
         lines: list[Line] = [
             [("X ", "bad"), (clean(text), "dim")] for text in self._warnings[:_WARNINGS_SHOWN]

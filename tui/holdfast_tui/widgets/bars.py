@@ -49,7 +49,7 @@ class TopBar(LinePane):
             right.append(("PAUSED  ", "warn"))
         refusal = hold.refusal
         right.append((" READ-ONLY " if refusal else "rw", "badge" if refusal else "dim"))
-        right.append((time.strftime("  %H:%M "), "dim"))
+        right.append((time.strftime("  %H:%M ", time.localtime(self.now_s)), "dim"))
         crumbs = clean(hold.crumbs())
         left: list[Part] = [(" holdfast ", "title"), (f" {hold.host_name}", "strong")]
         if crumbs:

@@ -20,6 +20,11 @@ class Painted(Widget):
         return cast("HoldfastApp", self.app)
 
     @property
+    def now_s(self) -> float:
+        """Seconds since 1970, by the app's clock."""
+        return self.hold.clock.now_s()
+
+    @property
     def look(self) -> Look:
         return self.hold.look
 

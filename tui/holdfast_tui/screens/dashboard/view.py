@@ -1,7 +1,6 @@
 """The dashboard: stores, running jobs, what needs attention, results per day, next runs."""
 
 import shlex
-import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import ClassVar
@@ -14,7 +13,7 @@ from textual.events import Resize
 from holdfast_tui import keymap
 from holdfast_tui.model.jobs import JobBoard
 from holdfast_tui.model.overview import Attention, attention, next_runs, quiet_since, strips
-from holdfast_tui.model.request import How, Request, Target
+from holdfast_tui.model.request import Request, Target, run_job
 from holdfast_tui.model.rows import Column
 from holdfast_tui.model.stores import StoreFacts
 from holdfast_tui.model.tasks import Task, TaskBoard
@@ -103,9 +102,15 @@ class DashboardView(View):
             Column(title="free", cell=lambda f: fmt.size(f.free), width=8, right=True, rank=3),
             Column(title="dedup", cell=lambda f: fmt.factor(f.dedup), width=6, right=True, rank=1),
             Column(title="snaps", cell=self._count_cell, width=6, right=True, rank=2),
-            Column(title="last gc", cell=lambda f: _ago(f.last_gc), width=7, right=True, rank=4),
             Column(
-                title="checked", cell=lambda f: _ago(f.last_verify), width=7, right=True, rank=5
+                title="last gc", cell=lambda f: self._ago(f.last_gc), width=7, right=True, rank=4
+            ),
+            Column(
+                title="checked",
+                cell=lambda f: self._ago(f.last_verify),
+                width=7,
+                right=True,
+                rank=5,
             ),
             Column(title="verify", cell=self._verify_cell, width=14),
         ]
@@ -163,9 +168,14 @@ class DashboardView(View):
             Column(title="", cell=lambda i: cells.marked(self.look, i.mark, i.word), width=12),
             Column(title="", cell=lambda i: i.what, width_min=14, share=2),
             Column(title="", cell=lambda i: i.text, width_min=22, share=4),
-            Column(title="", cell=lambda i: (_ago(i.when_s), "dim"), width=6, right=True, rank=1),
+            Column(
+                title="", cell=lambda i: (self._ago(i.when_s), "dim"), width=6, right=True, rank=1
+            ),
             Column(title="", cell=self._way_cell, width=10, rank=2),
         ]
+
+    def _ago(self, moment_s: float | None) -> str:
+        return fmt.age(self.now_s - moment_s) if moment_s else "-"
 
     def _way_cell(self, item: Attention) -> tuple[str, str]:
         """The key that deals with it; where nothing may be changed a capital would be a lie."""
@@ -177,7 +187,7 @@ class DashboardView(View):
             Column(title="", cell=lambda t: cells.marked(self.look, t.mark, t.kind), width=12),
             Column(title="", cell=lambda t: t.subject, width_min=14, share=2),
             Column(title="", cell=_outcome, width_min=20, share=4),
-            Column(title="", cell=lambda t: (_ago(t.ended), "dim"), width=6, right=True),
+            Column(title="", cell=lambda t: (self._ago(t.ended), "dim"), width=6, right=True),
             Column(title="", cell=lambda _: ("enter log", "key"), width=10, rank=2),
         ]
 
@@ -219,7 +229,7 @@ class DashboardView(View):
         if not self.is_shown:
             return
         hold = self.hold
-        now_s = time.time()
+        now_s = self.now_s
         board, jobs = hold.board, hold.job_board
         stores = list(hold.store_facts.values())
         self._items = attention(stores, board, jobs, now_s=now_s, since_s=hold.week_ago_s)
@@ -287,7 +297,8 @@ class DashboardView(View):
             return
         days = max(7, min(30, width - 30))
         lines: list[Line] = []
-        for strip in strips(self.hold.board, days=days, today=datetime.now().date()):  # noqa: DTZ005
+        today = datetime.fromtimestamp(self.now_s).date()  # noqa: DTZ006  # local days
+        for strip in strips(self.hold.board, days=days, today=today):
             parts: list[Part] = [(f" {fit(clean(strip.kind), 10)} ", "text")]
             for mark in strip.days:
                 shown = self.look.dot if mark is None else self.look.mark(mark)
@@ -306,7 +317,7 @@ class DashboardView(View):
     def _show_next(self) -> None:
         pane = self.query_one("#next", LinePane)
         height, width = pane.content_size.height, pane.content_size.width
-        now_s = time.time()
+        now_s = self.now_s
         lines: list[Line] = []
         for run in next_runs(self.hold.job_board, limit=max(1, height)):
             due = run.at_s - now_s
@@ -434,16 +445,7 @@ class DashboardView(View):
         if answer == "paths":
             self._ask_paths()
         elif answer:
-            name = answer.removeprefix("job ")
-            self.do(
-                Request(
-                    title=f"Run {name}",
-                    words=("job", "run", name, "--detach"),
-                    how=How.SHORT,
-                    confirm=False,
-                    done=f"{name} has been started, safe to close",
-                )
-            )
+            self.do(run_job(answer.removeprefix("job ")))
 
     def _ask_paths(self) -> None:
         self.hold.ask_line("back up (paths, options)", self._back_up_paths)
@@ -463,10 +465,6 @@ class DashboardView(View):
                     facts=("One snapshot of this host with these archives.",),
                 )
             )
-
-
-def _ago(moment_s: float | None) -> str:
-    return fmt.age(time.time() - moment_s) if moment_s else "-"
 
 
 def _outcome(task: Task) -> tuple[str, str]:

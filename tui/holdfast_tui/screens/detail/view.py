@@ -1,6 +1,5 @@
 """Snapshot detail: archives, manifest, checks, chunks, and who shares them."""
 
-import time
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -51,7 +50,7 @@ class DetailView(SnapshotActions):
         self._target: Target | None = None
         self._row: SnapshotRow | None = None
         self._facts: SnapshotFacts | None = None
-        self._now_s = time.time()
+        self._now_s = 0.0
         self._archives: RowList[ArchiveFacts] = RowList(
             self._columns(),
             key_of=lambda archive: archive.name,
@@ -202,7 +201,7 @@ class DetailView(SnapshotActions):
         self._archives.set_error(str(error), getattr(error, "hint", "") or "")
 
     def shown(self) -> None:
-        self._now_s = time.time()
+        self._now_s = self.now_s
         self._fit()
         self._show()
 

@@ -1,12 +1,12 @@
 """What the left and the right side show of each kind of row."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from holdfast.archive.open import Archive, ArchiveKind
 from holdfast.archive.pxar.format import Kind
+from holdfast.host.clock import Clock
 from holdfast.ids import GroupId
 from holdfast_tui.archive_reader import Differs
 from holdfast_tui.model.files import FileRow
@@ -72,8 +72,8 @@ def text_of(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
-def _worst(row: GroupRow, look: Look) -> Cell:
-    mark, number = VerifyCounts.of(row.snapshots, time.time()).worst
+def _worst(row: GroupRow, look: Look, clock: Clock) -> Cell:
+    mark, number = VerifyCounts.of(row.snapshots, clock.now_s()).worst
     word = {
         Mark.BAD: "failed",
         Mark.LOST: "unreadable",
@@ -85,11 +85,11 @@ def _worst(row: GroupRow, look: Look) -> Cell:
     return f"{look.mark(mark)} {number} {word}", STYLE_OF_MARK[mark]
 
 
-def group_columns(look: Look, *, with_store: bool) -> list[Column[GroupRow]]:
+def group_columns(look: Look, clock: Clock, *, with_store: bool) -> list[Column[GroupRow]]:
     """Of groups: what there is to restore from."""
 
     def age(row: GroupRow) -> Cell:
-        return fmt.age(time.time() - row.snapshots[0].time_s), "text"
+        return fmt.age(clock.now_s() - row.snapshots[0].time_s), "text"
 
     columns: list[Column[GroupRow]] = [
         Column(title="group", cell=lambda row: (row.name, "strong"), width_min=16),
@@ -98,7 +98,7 @@ def group_columns(look: Look, *, with_store: bool) -> list[Column[GroupRow]]:
             title="newest", cell=age, width=8, right=True, sort=lambda r: -r.snapshots[0].time_s
         ),
         Column(title="size", cell=_group_size, width=9, right=True, rank=2),
-        Column(title="verify", cell=lambda row: _worst(row, look), width=16, rank=1),
+        Column(title="verify", cell=lambda row: _worst(row, look, clock), width=16, rank=1),
     ]
     if with_store:
         columns.insert(1, Column(title="store", cell=lambda row: row.store, width=10, rank=3))
@@ -109,11 +109,11 @@ def _group_size(row: GroupRow) -> Cell:
     return fmt.size(sum(file.size for file in row.snapshots[0].summary.archives)), "dim"
 
 
-def snapshot_columns(look: Look) -> list[Column[SnapshotRow]]:
+def snapshot_columns(look: Look, clock: Clock) -> list[Column[SnapshotRow]]:
     """Of the snapshots of a group, newest first."""
 
     def verify(row: SnapshotRow) -> Cell:
-        now_s = time.time()
+        now_s = clock.now_s()
         mark = row.verify_mark(now_s)
         return f"{look.mark(mark)} {row.verify_word(now_s)}", STYLE_OF_MARK[mark]
 
@@ -123,7 +123,7 @@ def snapshot_columns(look: Look) -> list[Column[SnapshotRow]]:
     return [
         Column(title="time", cell=lambda row: (fmt.moment(row.time_s), "strong"), width=16),
         Column(
-            title="age", cell=lambda row: fmt.age(time.time() - row.time_s), width=7, right=True
+            title="age", cell=lambda row: fmt.age(clock.now_s() - row.time_s), width=7, right=True
         ),
         Column(title="verify", cell=verify, width=12),
         Column(title="flags", cell=lambda row: (row.flags, "dim"), width=5, rank=2),
@@ -164,20 +164,26 @@ def _size(row: FileRow) -> Cell:
     return "-" if row.kind is Kind.DIRECTORY else row.kind.value, "dim"
 
 
-def _modified(row: FileRow) -> Cell:
-    if not row.mtime_ns:
-        return "-", "dim"
-    return fmt.clock(row.mtime_s, time.time()), "dim"
+def _modified(clock: Clock) -> Callable[[FileRow], Cell]:
+    def cell(row: FileRow) -> Cell:
+        return fmt.clock(row.mtime_s, clock.now_s()) if row.mtime_ns else "-", "dim"
+
+    return cell
 
 
 def file_columns(
-    vs: Callable[[FileRow], str], is_damaged: Callable[[FileRow], bool], *, whole_path: bool = False
+    vs: Callable[[FileRow], str],
+    is_damaged: Callable[[FileRow], bool],
+    clock: Clock,
+    *,
+    whole_path: bool = False,
 ) -> list[Column[Any]]:
     """Of files in the archive.
 
     Args:
         vs: what a row is at the destination; empty for not known or nothing to say.
         is_damaged: whether a row's content is known to be lost.
+        clock: for files of today.
         whole_path: rows come from many directories.
     """
 
@@ -199,12 +205,14 @@ def file_columns(
             sort=lambda row: row.path,
         ),
         Column(title="size", cell=_size, width=7, right=True, sort=lambda row: row.size),
-        Column(title="modified", cell=_modified, width=11, rank=2, sort=lambda row: row.mtime_ns),
+        Column(
+            title="modified", cell=_modified(clock), width=11, rank=2, sort=lambda row: row.mtime_ns
+        ),
         Column(title="vs", cell=against, width=9, rank=1),
     ]
 
 
-def host_columns() -> list[Column[FileRow]]:
+def host_columns(clock: Clock) -> list[Column[FileRow]]:
     """Of what is at the destination."""
     return [
         Column(
@@ -215,5 +223,7 @@ def host_columns() -> list[Column[FileRow]]:
             sort=lambda row: row.path,
         ),
         Column(title="size", cell=_size, width=7, right=True, sort=lambda row: row.size),
-        Column(title="modified", cell=_modified, width=11, rank=1, sort=lambda row: row.mtime_ns),
+        Column(
+            title="modified", cell=_modified(clock), width=11, rank=1, sort=lambda row: row.mtime_ns
+        ),
     ]

@@ -204,16 +204,14 @@ class Looking(Shared):
         count = sum(len(version.snapshots) for version in versions)
         title = f"{printable(row.name)}: {fmt.plural(len(rows), 'version')} in {count} snapshots"
         self.say("")
-        dialog = VersionsDialog(title + _unread(warnings), rows, self.look, warnings=warnings)
+        dialog = VersionsDialog(title + _unread(warnings), rows, warnings=warnings)
         self.hold.background(partial(self._choose, dialog, row.path), group="choose")
 
     def _show_paths(self, paths: list[FoundPath], warnings: list[str]) -> None:
         rows: list[Any] = [FoundRow(path) for path in paths[:_FOUND_MAX]]
         self.say("")
         title = f"Found in all snapshots of {self.place.group}: {fmt.plural(len(paths), 'path')}"
-        dialog = VersionsDialog(
-            title + _unread(warnings), rows, self.look, found=True, warnings=warnings
-        )
+        dialog = VersionsDialog(title + _unread(warnings), rows, found=True, warnings=warnings)
         self.hold.background(partial(self._choose, dialog, None), group="choose")
 
     async def _choose(self, dialog: VersionsDialog, path: bytes | None) -> None:

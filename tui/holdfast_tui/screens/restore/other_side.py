@@ -46,7 +46,8 @@ class OtherSide(Shared):
             self.show_plan()
             self.compare_again()
 
-        self.read(lambda: HostFolder(target), looked, group="host")
+        room = self.hold.reader.room
+        self.read(lambda: HostFolder(target, room=room), looked, group="host")
 
     def _show_host(self, host: HostFolder) -> None:
         if host.problem:

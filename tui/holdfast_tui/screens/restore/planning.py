@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -231,7 +230,7 @@ class Planning(Shared):
         reader, index = self.hold.reader, self.index
 
         def make() -> Plan:
-            host = HostFolder(selection.target)
+            host = HostFolder(selection.target, room=reader.room)
             store = reader.open(selection.store)
             key = key_of(reader, selection.store) if _is_encrypted(archive) else None
             if not archive.is_tree:
@@ -301,7 +300,7 @@ class Planning(Shared):
             self._request(plan, self._words(plan))
             return
         path = os.path.join(
-            self.hold.options.state_dir, "tui", f"restore-{int(time.time())}-{os.getpid()}.paths"
+            self.hold.options.state_dir, "tui", f"restore-{int(self.now_s)}-{os.getpid()}.paths"
         )
 
         def write() -> str:
@@ -314,7 +313,7 @@ class Planning(Shared):
 
     def _request(self, plan: Plan, words: tuple[str, ...]) -> None:
         word, facts = self._word(plan)
-        self._started_s = time.time() - 1
+        self._started_s = self.now_s - 1
         self._started_for = (plan.selection.store, str(plan.selection.snapshot))
         self.job = None
         self._kept = None

@@ -68,8 +68,10 @@ class RestoreView(Planning, Finding, OtherSide, Looking):
 
     def compose(self) -> ComposeResult:
         with Horizontal():
-            yield FileList(columns.group_columns(self.look, with_store=False), side="left")
-            yield FileList(columns.host_columns(), side="right")
+            yield FileList(
+                columns.group_columns(self.look, self.hold.clock, with_store=False), side="left"
+            )
+            yield FileList(columns.host_columns(self.hold.clock), side="right")
         yield Preview()
         yield LinePane(id="plan", classes="pane")
 
@@ -188,7 +190,9 @@ class RestoreView(Planning, Finding, OtherSide, Looking):
         with_store = len(self.hold.store_facts) > 1
         if fresh:
             self.left.use([], marks_allowed=False)
-        self.left.set_columns(columns.group_columns(self.look, with_store=with_store))
+        self.left.set_columns(
+            columns.group_columns(self.look, self.hold.clock, with_store=with_store)
+        )
         rows = [
             GroupRow(store, group, found)
             for store, catalogue in stores.items()
@@ -214,7 +218,7 @@ class RestoreView(Planning, Finding, OtherSide, Looking):
 
     def _show_snapshots(self, *, fresh: bool) -> None:
         if fresh:
-            self.left.use(columns.snapshot_columns(self.look), marks_allowed=False)
+            self.left.use(columns.snapshot_columns(self.look, self.hold.clock), marks_allowed=False)
         rows = self.snapshots()
         self.left.set_empty("This group has no finished snapshot any more.", "h goes out.")
         self.left.set_rows(rows)
@@ -436,6 +440,7 @@ class RestoreView(Planning, Finding, OtherSide, Looking):
         return columns.file_columns(
             lambda row: self.vs.get(row.path, Differs.NEW if self.is_compared else ""),
             lambda row: self.archive is not None and self.archive.is_damaged(row),
+            self.hold.clock,
             whole_path=whole_path,
         )
 

@@ -112,7 +112,7 @@ class SchedulesView(View):
             return cells.marked(self.look, Mark.RUN, "running")
         if not job.state.finished:
             return cells.marked(self.look, Mark.NONE, "never")
-        when = fmt.clock(job.state.finished, time.time(), utc=self._utc)[:11]
+        when = fmt.clock(job.state.finished, self.now_s, utc=self._utc)[:11]
         mark = _STATE_MARKS.get(job.state.state, Mark.NONE)
         return cells.marked(self.look, mark, when)
 
@@ -176,7 +176,7 @@ class SchedulesView(View):
 
     def _show_ruler(self, board: JobBoard) -> None:
         pane = self.query_one("#ruler", LinePane)
-        hours = ruler(board.jobs, time.time(), utc=self._utc)
+        hours = ruler(board.jobs, self.now_s, utc=self._utc)
         width = max(2, (pane.content_size.width or self.size.width - 2) // len(hours))
         labels: list[Part] = [(" ", "dim")]
         letters: list[Part] = [(" ", "text")]
@@ -189,7 +189,7 @@ class SchedulesView(View):
                     "key" if shown else "dim",
                 )
             )
-        both = crowded(board.jobs, time.time())
+        both = crowded(board.jobs, self.now_s)
         pane.name_pane(
             "Next 24 hours", f"together: {clean(both[0])}" if both else "b v p g c: kind"
         )
@@ -205,7 +205,7 @@ class SchedulesView(View):
         pane.name_pane(f"Job {job.name}")
         pane.set_lines(self._job_lines(job))
         lines: list[Line] = []
-        for day, starts in week([job], time.time(), utc=self._utc):
+        for day, starts in week([job], self.now_s, utc=self._utc):
             text = "  ".join(start.partition(" ")[0] for start in starts) or self.look.dot
             lines.append([(f" {day:8}", "dim"), (text, "text")])
         calendar = self.query_one("#week", LinePane)

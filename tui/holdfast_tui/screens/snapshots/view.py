@@ -1,6 +1,5 @@
 """Snapshots: stores, namespaces and groups on the left, their snapshots on the right."""
 
-import time
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -68,7 +67,7 @@ class SnapshotsView(SnapshotActions):
         self._folded: set[str] = set()
         self._node: Node | None = None
         self._wants: Target | None = None
-        self._now_s = time.time()
+        self._now_s = 0.0
         self._busy: dict[tuple[str, str], str] = {}
         self._info_wanted: bool | None = None
         self._counted_for: dict[str, frozenset[SnapshotId]] = {}
@@ -265,14 +264,14 @@ class SnapshotsView(SnapshotActions):
                 self._load_usage()
 
     def shown(self) -> None:
-        self._now_s = time.time()
+        self._now_s = self.now_s
         self._known_facts = {}  # what is outdated may have become so
         self._fit()
         if self.store_name:
             self._load_usage()
 
     def _show_groups(self) -> None:
-        self._now_s = time.time()
+        self._now_s = self.now_s
         catalogues = self.hold.catalogues
         nodes = self._tree.rows(self._stores, catalogues, self._folded, self._now_s)
         is_read = self.hold.has_looked_for_stores
@@ -380,31 +379,22 @@ class SnapshotsView(SnapshotActions):
         elif not failed:
             insights.damage.pop(store, None)
         every = frozenset(row.snapshot for row in catalogue.rows)
-        measured = insights.usage.get(store)
-        is_known = measured is not None and measured.usage.snapshots.keys() >= _with_chunks(
-            catalogue
-        )
-        if not is_known and self._counted_for.get(store) != every:
+        if self._counted_for.get(store) != every:
             self._counted_for[store] = every
-            self._count(store, is_asked=False)
-
-    def _count(self, store: str, *, is_asked: bool) -> None:
-        from holdfast_tui.insights import Steps
-
-        insights = self.hold.insights
-        if is_asked:
-            self.read_long(
-                "counting what each snapshot alone holds",
-                lambda steps: insights.measure_usage(store, steps),
-                lambda _found: self._figures_changed(),
-            )
-        else:
             self.read(
-                lambda: insights.measure_usage(store, Steps()),
+                lambda: insights.usage_of(store, _with_chunks(catalogue)),
                 lambda _found: self._figures_changed(),
                 failed=lambda _error: None,
                 group="count",
             )
+
+    def _count(self, store: str) -> None:
+        insights = self.hold.insights
+        self.read_long(
+            "counting what each snapshot alone holds",
+            lambda steps: insights.measure_usage(store, steps),
+            lambda _found: self._figures_changed(),
+        )
 
     def _figures_changed(self) -> None:
         self.snapshots.set_rows(self.snapshots.rows)
@@ -546,7 +536,7 @@ class SnapshotsView(SnapshotActions):
 
     def action_count(self) -> None:
         if self.store_name:
-            self._count(self.store_name, is_asked=True)
+            self._count(self.store_name)
 
     def leave_state(self) -> bool:
         if super().leave_state():

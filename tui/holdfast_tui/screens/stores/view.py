@@ -1,6 +1,5 @@
 """Stores: which there are, what each lies on, its keys and rules; making and opening one."""
 
-import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -220,7 +219,7 @@ class StoresView(View):
         return lines
 
     def _content(self, row: StoreFacts) -> list[Line]:
-        now_s = time.time()
+        now_s = self.now_s
         groups = fmt.plural(row.groups or 0, "group")
         counted = "reading ..." if row.snapshots is None else f"{row.snapshots:,} in {groups}"
         lines = [self._line("snapshots", counted)]

@@ -1,6 +1,5 @@
 """Tasks: what runs and what ran, with the log of the one under the cursor as it grows."""
 
-import time
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -53,7 +52,7 @@ class TasksView(View):
             self._columns(),
             key_of=lambda task: task.upid,
             facts_of=lambda task: dict(task.facts),
-            age_of=lambda task: time.time() - (task.ended or time.time()),
+            age_of=lambda task: self.now_s - (task.ended or self.now_s),
             is_problem=lambda task: task.is_problem,
             id="tasks",
             classes="pane",
@@ -79,7 +78,7 @@ class TasksView(View):
             ),
             Column(
                 title="started",
-                cell=lambda t: fmt.clock(t.started, time.time()),
+                cell=lambda t: fmt.clock(t.started, self.now_s),
                 width=11,
                 right=True,
                 sort=lambda t: -t.started,
@@ -89,7 +88,7 @@ class TasksView(View):
                 cell=lambda t: fmt.span(t.took_s(self.hold.board.read_at)),
                 width=8,
                 right=True,
-                sort=lambda t: t.took_s(time.time()),
+                sort=lambda t: t.took_s(self.now_s),
             ),
             Column(title="by", cell=lambda t: t.by, width=8, rank=3),
             Column(title="result", cell=self._result, width_min=14, share=3, rank=1),

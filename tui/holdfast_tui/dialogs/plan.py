@@ -5,17 +5,14 @@ import textwrap
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
-from textual.widget import Widget
 
 from holdfast.archive.restore_rules import Overwrite
 from holdfast.shown import printable
-from holdfast_tui import keymap
-from holdfast_tui.dialogs.dialog import Dialog
+from holdfast_tui.dialogs.text import ScrolledDialog
 from holdfast_tui.model.restore_plan import POLICY_WORDS, is_system_path, summary
 from holdfast_tui.render import fmt
 from holdfast_tui.render.clean import clean
 from holdfast_tui.render.look import Look, Mark
-from holdfast_tui.widgets.linepane import LinePane
 from holdfast_tui.widgets.strips import Line
 
 if TYPE_CHECKING:
@@ -25,45 +22,23 @@ _LISTED_MAX = 500
 _TWIN_CELLS = 64
 
 
-class PlanDialog(Dialog[str]):
+class PlanDialog(ScrolledDialog[str]):
     """Answers `start`, or `rule` for the next rule about conflicts; None when given up."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "answer('start')", show=False),
         Binding("c", "answer('rule')", show=False),
-        Binding("q", "give_up", show=False),
-        Binding("y", "copy", show=False),
-        *keymap.bindings("list"),
     ]
 
     def __init__(self, plan: "Plan", twin: str, look: Look) -> None:
         hint = "enter starts - c other rule - y copies - esc back"
         if plan.image_bytes is not None:
             hint = "enter goes on - y copies - esc back"
-        super().__init__(f"Plan: restore {plan.selection.snapshot}", hint)
+        super().__init__(f"Plan: restore {plan.selection.snapshot}", hint, copied=twin)
         self._plan = plan
         self._twin = twin
         self._look = look
         self._lines = self._all_lines()
-        self._top = 0
-
-    def body(self) -> list[Widget]:
-        return [LinePane(id="text", classes="-auto")]
-
-    def ready(self) -> None:
-        self._show()
-
-    def on_resize(self) -> None:
-        self._show()
-
-    def _room(self) -> int:
-        return max(3, int(self.size.height * 0.9) - 2)
-
-    def _show(self) -> None:
-        room = self._room()
-        self._top = max(0, min(self._top, len(self._lines) - room))
-        for pane in self.query(LinePane):  # none before the dialog is mounted
-            pane.set_lines(self._lines[self._top : self._top + room])
 
     # What it says ---------------------------------------------------------------------------------
 
@@ -195,27 +170,8 @@ class PlanDialog(Dialog[str]):
     # Keys -----------------------------------------------------------------------------------------
 
     def action_answer(self, answer: str) -> None:
-        if answer == "rule" and (
-            self._plan.image_bytes is not None or self._plan.rule is Overwrite.FRESH
-        ):
-            for box in self.query("#box"):
-                box.border_subtitle = "nothing is in the way there"
-            return
-        self.dismiss(answer)
-
-    def action_copy(self) -> None:
-        self.hold.copy_to_clipboard(self._twin)
-        for box in self.query("#box"):
-            box.border_subtitle = "copied"
-
-    def action_move(self, step: int) -> None:
-        self._top += step
-        self._show()
-
-    def action_page(self, pages: float) -> None:
-        self._top += int(pages * self._room())
-        self._show()
-
-    def action_edge(self, end: int) -> None:
-        self._top = 0 if end < 0 else len(self._lines)
-        self._show()
+        plan = self._plan
+        if answer == "rule" and (plan.image_bytes is not None or plan.rule is Overwrite.FRESH):
+            self.hint("nothing is in the way there")
+        else:
+            self.dismiss(answer)

@@ -1,28 +1,30 @@
 """A text to read: the help page, a command line, a report."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Generic
 
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from holdfast_tui import keymap
-from holdfast_tui.dialogs.dialog import Dialog
+from holdfast_tui.dialogs.dialog import Answer, Dialog
 from holdfast_tui.widgets.linepane import LinePane
 from holdfast_tui.widgets.strips import Line, text_of
 
 
-class TextDialog(Dialog[None]):
-    """Lines that scroll; esc, q or enter closes, y copies `copied`."""
+class ScrolledDialog(Dialog[Answer], Generic[Answer]):
+    """Lines that scroll; esc or q closes, y copies `copied`."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q,enter", "give_up", show=False),
+        Binding("q", "give_up", show=False),
         Binding("y", "copy", show=False),
         *keymap.bindings("list"),
     ]
 
-    def __init__(self, title: str, lines: Sequence[Line], *, copied: str = "") -> None:
-        super().__init__(title, "y copies - esc closes" if copied else "jk scroll - esc closes")
+    def __init__(
+        self, title: str, hint: str, lines: Sequence[Line] = (), *, copied: str = ""
+    ) -> None:
+        super().__init__(title, hint)
         self._lines = list(lines)
         self._copied = copied
         self._top = 0
@@ -57,10 +59,25 @@ class TextDialog(Dialog[None]):
         self._top = 0 if end < 0 else len(self._lines)
         self._show()
 
+    def hint(self, text: str) -> None:
+        """Say this below the box."""
+        for box in self.query("#box"):
+            box.border_subtitle = text
+
     def action_copy(self) -> None:
         if self._copied:
             self.hold.copy_to_clipboard(self._copied)
-            self.query_one("#box").border_subtitle = "copied"
+            self.hint("copied")
 
     def plain(self) -> str:
         return "\n".join(text_of(line) for line in self._lines)
+
+
+class TextDialog(ScrolledDialog[None]):
+    """Only to read: enter closes, too."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "give_up", show=False)]
+
+    def __init__(self, title: str, lines: Sequence[Line], *, copied: str = "") -> None:
+        hint = "y copies - esc closes" if copied else "jk scroll - esc closes"
+        super().__init__(title, hint, lines, copied=copied)

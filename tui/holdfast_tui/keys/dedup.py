@@ -1,40 +1,10 @@
 """Keys of the view of deduplication and garbage collection."""
 
-from holdfast_tui.keys.key import Key
+from holdfast_tui.keys.key import Key, of_parts, of_stores
 
 KEYS = (
-    Key(
-        id="dedup.tab_before",
-        keys="left_square_bracket",
-        action="tab(-1)",
-        label="part before",
-        help="the part before, where not all of them have room",
-    ),
-    Key(
-        id="dedup.tab_next",
-        keys="right_square_bracket",
-        action="tab(1)",
-        label="next part",
-        bar=6,
-        shown="[]",
-        help="the next part: who, sizes, sharing, collection",
-    ),
-    Key(
-        id="dedup.store_before",
-        keys="h,left",
-        action="store(-1)",
-        label="store before",
-        help="the store before",
-    ),
-    Key(
-        id="dedup.store_next",
-        keys="l,right",
-        action="store(1)",
-        label="store",
-        bar=7,
-        shown="hl",
-        help="the next store",
-    ),
+    *of_parts("dedup", "who, sizes, sharing, collection"),
+    *of_stores("dedup"),
     Key(
         id="dedup.count",
         keys="c",

@@ -1,24 +1,9 @@
 """Keys of the snapshot detail."""
 
-from holdfast_tui.keys.key import Key
+from holdfast_tui.keys.key import Key, of_parts, of_snapshots
 
 KEYS = (
-    Key(
-        id="detail.tab_before",
-        keys="left_square_bracket",
-        action="tab(-1)",
-        label="part before",
-        help="the part before, where not all of them have room",
-    ),
-    Key(
-        id="detail.tab_next",
-        keys="right_square_bracket",
-        action="tab(1)",
-        label="next part",
-        bar=6,
-        shown="[]",
-        help="the next part: manifest, checks, chunks, sharing",
-    ),
+    *of_parts("detail", "manifest, checks, chunks, sharing"),
     Key(
         id="detail.older",
         keys="h,left",
@@ -35,23 +20,13 @@ KEYS = (
         label="newer",
         help="the snapshot of the group after this one",
     ),
-    Key(
-        id="detail.browse",
-        keys="b",
-        action="browse",
-        label="browse",
-        bar=10,
-        needs_content=True,
-        help="look at the files, and restore some",
-    ),
-    Key(
-        id="detail.diff",
-        keys="d",
-        action="diff",
-        label="diff",
-        bar=11,
-        needs_content=True,
-        help="what changed since the snapshot before",
+    *of_snapshots(
+        "detail",
+        diff="what changed since the snapshot before",
+        verify="read it again and check it",
+        lock="keep it from prune and forget, or no longer",
+        forget="remove it; says first how many bytes that frees",
+        comment="write a note on it",
     ),
     Key(
         id="detail.impact",
@@ -60,41 +35,5 @@ KEYS = (
         label="impact",
         bar=12,
         help="which snapshots and files damaged chunks reach",
-    ),
-    Key(
-        id="detail.verify",
-        keys="V",
-        action="verify",
-        label="verify",
-        mutates=True,
-        bar=20,
-        help="read it again and check it",
-    ),
-    Key(
-        id="detail.lock",
-        keys="L",
-        action="lock",
-        label="protect",
-        mutates=True,
-        bar=21,
-        help="keep it from prune and forget, or no longer",
-    ),
-    Key(
-        id="detail.comment",
-        keys="E",
-        action="comment",
-        label="note",
-        mutates=True,
-        bar=22,
-        help="write a note on it",
-    ),
-    Key(
-        id="detail.forget",
-        keys="D",
-        action="forget",
-        label="forget",
-        mutates=True,
-        bar=23,
-        help="remove it; says first how many bytes that frees",
     ),
 )

@@ -1,6 +1,6 @@
 """Keys of the snapshots explorer."""
 
-from holdfast_tui.keys.key import Key
+from holdfast_tui.keys.key import Key, of_snapshots
 
 KEYS = (
     Key(
@@ -33,23 +33,13 @@ KEYS = (
         label="info",
         help="show or hide what is known of the snapshot under the cursor",
     ),
-    Key(
-        id="snapshots.browse",
-        keys="b",
-        action="browse",
-        label="browse",
-        bar=10,
-        needs_content=True,
-        help="look at the files, and restore some",
-    ),
-    Key(
-        id="snapshots.diff",
-        keys="d",
-        action="diff",
-        label="diff",
-        bar=11,
-        needs_content=True,
-        help="what changed between two marked snapshots, or since the one before",
+    *of_snapshots(
+        "snapshots",
+        diff="what changed between two marked snapshots, or since the one before",
+        verify="read the marked snapshots, the group or the namespace again and check them",
+        lock="keep the marked snapshots from prune and forget, or no longer",
+        forget="remove the marked snapshots; says first how many bytes that frees",
+        comment="write a note on the marked snapshots",
     ),
     Key(
         id="snapshots.count",
@@ -69,33 +59,6 @@ KEYS = (
         help="a new snapshot: run a configured job, or back up directories and images",
     ),
     Key(
-        id="snapshots.verify",
-        keys="V",
-        action="verify",
-        label="verify",
-        mutates=True,
-        bar=21,
-        help="read the marked snapshots, the group or the namespace again and check them",
-    ),
-    Key(
-        id="snapshots.lock",
-        keys="L",
-        action="lock",
-        label="protect",
-        mutates=True,
-        bar=22,
-        help="keep the marked snapshots from prune and forget, or no longer",
-    ),
-    Key(
-        id="snapshots.comment",
-        keys="E",
-        action="comment",
-        label="note",
-        mutates=True,
-        bar=24,
-        help="write a note on the marked snapshots",
-    ),
-    Key(
         id="snapshots.prune",
         keys="P",
         action="prune",
@@ -103,14 +66,5 @@ KEYS = (
         mutates=True,
         bar=25,
         help="what a retention policy would remove and why, then remove it",
-    ),
-    Key(
-        id="snapshots.forget",
-        keys="D",
-        action="forget",
-        label="forget",
-        mutates=True,
-        bar=23,
-        help="remove the marked snapshots; says first how many bytes that frees",
     ),
 )

@@ -1,40 +1,10 @@
 """Keys of the view of damage and verification."""
 
-from holdfast_tui.keys.key import Key
+from holdfast_tui.keys.key import Key, of_parts, of_stores
 
 KEYS = (
-    Key(
-        id="verify.tab_before",
-        keys="left_square_bracket",
-        action="tab(-1)",
-        label="part before",
-        help="the part before, where not all of them have room",
-    ),
-    Key(
-        id="verify.tab_next",
-        keys="right_square_bracket",
-        action="tab(1)",
-        label="next part",
-        bar=6,
-        shown="[]",
-        help="the next part: snapshots, files, ways out, coverage",
-    ),
-    Key(
-        id="verify.store_before",
-        keys="h,left",
-        action="store(-1)",
-        label="store before",
-        help="the store before",
-    ),
-    Key(
-        id="verify.store_next",
-        keys="l,right",
-        action="store(1)",
-        label="store",
-        bar=7,
-        shown="hl",
-        help="the next store",
-    ),
+    *of_parts("verify", "snapshots, files, ways out, coverage"),
+    *of_stores("verify"),
     Key(
         id="verify.trace",
         keys="c",

@@ -7,6 +7,7 @@ thread; what a person wants changed goes out as a `Request` through `do`.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 from textual.widget import Widget
@@ -134,15 +135,11 @@ class View(Painted):
 
             try:
                 result = await asyncio.to_thread(work)
+                answer = partial(then, result)
             except (HoldfastError, OSError) as error:
-                if self._turns.get(group) == number and self.is_attached:
-                    if failed is not None:
-                        failed(error)
-                    else:
-                        self.hold.say_error(error)
-                return
+                answer = partial(failed or self.hold.say_error, error)
             if self._turns.get(group) == number and self.is_attached:
-                then(result)
+                answer()
 
         self.hold.background(run, group=f"{self.VIEW}-{group}")
 

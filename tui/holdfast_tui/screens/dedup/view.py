@@ -1,12 +1,10 @@
 """Dedup & GC: how well chunks are shared, who holds the space, and what a collection would free."""
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.events import Resize
 
 from holdfast_tui import keymap
 from holdfast_tui.insights import Steps, is_small
@@ -21,7 +19,7 @@ from holdfast_tui.model.tasks import Task, TaskBoard
 from holdfast_tui.render import fmt
 from holdfast_tui.render.look import Look, Mark
 from holdfast_tui.screens import cells
-from holdfast_tui.screens.long_reads import LongReads
+from holdfast_tui.screens.one_store import OneStore
 from holdfast_tui.widgets.linepane import LinePane
 from holdfast_tui.widgets.parts import FactPane, Parts
 from holdfast_tui.widgets.rowlist import RowList
@@ -30,12 +28,11 @@ from holdfast_tui.widgets.strips import Line, Part
 if TYPE_CHECKING:
     from holdfast.operations.usage import Measured
 
-_WIDE, _HIGH = 100, 30
 _PHASES = ("mark", "sweep")
 _STALE_DAYS = 7
 
 
-class DedupView(LongReads):
+class DedupView(OneStore):
     """One store at a time."""
 
     VIEW: ClassVar[str] = "dedup"
@@ -53,8 +50,6 @@ class DedupView(LongReads):
 
     def __init__(self) -> None:
         super().__init__()
-        self._stores: list[StoreFacts] = []
-        self._now_s = time.time()
         self._collecting: Task | None = None
         self._was_measuring = False
         self._tried: set[str] = set()
@@ -71,11 +66,11 @@ class DedupView(LongReads):
         self._sizes = FactPane(id="sizes", classes="pane")
         self._sharing = FactPane(id="sharing", classes="pane")
         self._gc = FactPane(id="gc", classes="pane")
-        self._parts = Parts(self._who, self._sizes, self._sharing, self._gc, id="parts")
+        self.parts = Parts(self._who, self._sizes, self._sharing, self._gc, id="parts")
 
     def compose(self) -> ComposeResult:
         yield self._facts
-        yield self._parts
+        yield self.parts
 
     def on_mount(self) -> None:
         self._facts.name_pane("Deduplication")
@@ -118,11 +113,8 @@ class DedupView(LongReads):
     # Facts ----------------------------------------------------------------------------------------
 
     def stores_seen(self, stores: Sequence[StoreFacts]) -> None:
-        self._stores = list(stores)
-        if self.store_name not in [facts.name for facts in stores]:
-            self.store_name = stores[0].name if stores else ""
-            self._another_store()
-        self._show()
+        self.keep_store(stores, stores[0].name if stores else "")
+        self.show_all()
 
     def catalogue_seen(self, catalogue: Catalogue) -> None:
         if catalogue.store == self.store_name and catalogue.is_complete:
@@ -146,26 +138,24 @@ class DedupView(LongReads):
         self._show_gc()
 
     def shown(self) -> None:
-        self._fit()
+        self.fit()
         if self.store_name:
             self._load()
 
     def open_target(self, target: Target) -> None:
-        if target.store and target.store != self.store_name:
-            self.store_name = target.store
-            self._another_store()
+        self.choose_store(target.store)
 
-    def _another_store(self) -> None:
+    def another_store(self) -> None:
         self._if_removed = ""
         self._who.set_marks(())
         self._who.set_rows(())
         if self.store_name:
             self._load()
-        self._show()
+        self.show_all()
 
     @property
     def store(self) -> StoreFacts | None:
-        return next((facts for facts in self._stores if facts.name == self.store_name), None)
+        return next((facts for facts in self.stores if facts.name == self.store_name), None)
 
     @property
     def measured(self) -> "Measured | None":
@@ -175,7 +165,7 @@ class DedupView(LongReads):
         insights, store = self.hold.insights, self.store_name
 
         def then(found: "Measured | None") -> None:
-            self._show()
+            self.show_all()
             if found is None:
                 self._measure_if_small()
 
@@ -188,7 +178,7 @@ class DedupView(LongReads):
 
     def _measure_if_small(self) -> None:
         """Figures of a small store cost nothing; a big one waits for A."""
-        catalogue = self.hold.catalogues.get(self.store_name)
+        catalogue = self.catalogue
         if self.measured is not None or catalogue is None or not catalogue.is_complete:
             return
         if not is_small(catalogue) or self.store_name in self._tried:
@@ -196,16 +186,15 @@ class DedupView(LongReads):
         self._tried.add(self.store_name)
         insights, store = self.hold.insights, self.store_name
         self.read(
-            lambda: insights.measure_usage(store, Steps()),
-            lambda _found: self._show(),
+            lambda: insights.usage_of(store),
+            lambda _found: self.show_all(),
             failed=lambda error: self._who.set_error(str(error), getattr(error, "hint", "") or ""),
             group="measure",
         )
 
     # Showing --------------------------------------------------------------------------------------
 
-    def _show(self) -> None:
-        self._now_s = time.time()
+    def show_all(self) -> None:
         self._show_facts()
         self._show_holders()
         self._show_sizes()
@@ -229,7 +218,6 @@ class DedupView(LongReads):
                 ]
             )
             return
-        number = f"store {self._stores.index(store) + 1} of {len(self._stores)}, hl"
         logical, stored = self._sums(store, measured)
         if logical is None or stored is None:
             title = f"{store.name}: never measured"
@@ -239,7 +227,7 @@ class DedupView(LongReads):
                 f"{store.name}: {fmt.size(stored)} stored for {fmt.size(logical)} of backups,"
                 f" dedup {factor}"
             )
-        self._facts.name_pane(title, number if len(self._stores) > 1 else "")
+        self._facts.name_pane(title, self.store_note)
         self._facts.set_lines(self._fact_lines(store, measured))
 
     def _sums(
@@ -289,7 +277,7 @@ class DedupView(LongReads):
             if self._was_measuring:
                 return [(" measured    ", "dim"), ("a job does it now: 4 Tasks", "run")]
             return [(" measured    ", "dim"), ("never: A reads the indexes, as a job", "warn")]
-        age_s = self._now_s - measured.at_s
+        age_s = self.now_s - measured.at_s
         took = f", took {fmt.span(measured.took_s)}" if measured.took_s >= 1 else ""
         old = age_s > _STALE_DAYS * 86400
         hint = "  A measures again" if old else ""
@@ -298,8 +286,8 @@ class DedupView(LongReads):
 
     def _show_holders(self) -> None:
         measured = self.measured
-        catalogue = self.hold.catalogues.get(self.store_name)
-        self._who.title("Who uses the space", self._parts.place(self._who))
+        catalogue = self.catalogue
+        self._who.title("Who uses the space", self.parts.place(self._who))
         if measured is None:
             if self.store is not None and not self.store.error and not self._tried:
                 self._who.set_empty(
@@ -312,7 +300,7 @@ class DedupView(LongReads):
         self._who.set_rows(holders_of(measured.usage, catalogue))
 
     def _show_sizes(self) -> None:
-        self._sizes.name_pane("Chunk sizes, before compression", self._parts.place(self._sizes))
+        self._sizes.name_pane("Chunk sizes, before compression", self.parts.place(self._sizes))
         measured = self.measured
         if measured is None or not measured.usage.chunks:
             self._sizes.set_lines([[(" nothing is measured yet", "dim")]])
@@ -342,7 +330,7 @@ class DedupView(LongReads):
         return self.look.bar(part, width)[0].rstrip() or ("▏" if part else "")
 
     def _show_sharing(self) -> None:
-        self._sharing.name_pane("Sharing and growth", self._parts.place(self._sharing))
+        self._sharing.name_pane("Sharing and growth", self.parts.place(self._sharing))
         measured = self.measured
         if measured is None or not measured.usage.chunks:
             self._sharing.set_lines([[(" nothing is measured yet", "dim")]])
@@ -378,7 +366,7 @@ class DedupView(LongReads):
         if not self.is_attached:
             return
         store = self.store
-        self._gc.name_pane("Garbage collection", self._next_gc() or self._parts.place(self._gc))
+        self._gc.name_pane("Garbage collection", self._next_gc() or self.parts.place(self._gc))
         if store is None:
             self._gc.set_lines([])
             return
@@ -393,7 +381,7 @@ class DedupView(LongReads):
                 [
                     (" last        ", "dim"),
                     (
-                        f"{fmt.moment(store.last_gc)}, {fmt.age(self._now_s - store.last_gc)} ago",
+                        f"{fmt.moment(store.last_gc)}, {fmt.age(self.now_s - store.last_gc)} ago",
                         "text",
                     ),
                 ]
@@ -430,7 +418,7 @@ class DedupView(LongReads):
             self._if_removed = ""
             self._show_facts()
             return
-        catalogue = self.hold.catalogues.get(self.store_name)
+        catalogue = self.catalogue
         if catalogue is not None and is_small(catalogue):
             self.action_count()
         else:
@@ -442,7 +430,7 @@ class DedupView(LongReads):
         from holdfast.datastore.exclusive import freed_by_removing
 
         chosen = self._who.chosen()
-        catalogue = self.hold.catalogues.get(self.store_name)
+        catalogue = self.catalogue
         if not chosen or catalogue is None:
             self.say("there is no group here")
             return
@@ -467,18 +455,6 @@ class DedupView(LongReads):
         holder: Holder = message.row
         ns, group = str(holder.group.ns), str(holder.group)
         self.hold.go("snapshots", Target(store=self.store_name, ns=ns, group=group))
-
-    def action_tab(self, step: int) -> None:
-        self._parts.step(step)
-        self.call_after_refresh(self._show)  # once its width is known
-
-    def action_store(self, step: int) -> None:
-        names = [facts.name for facts in self._stores]
-        if len(names) < 2:  # noqa: PLR2004  # nothing to change to
-            self.say("there is no other store")
-            return
-        self.store_name = names[(names.index(self.store_name) + step) % len(names)]
-        self._another_store()
 
     def action_analyse(self) -> None:
         measured = self.measured
@@ -521,16 +497,6 @@ class DedupView(LongReads):
     def copy_text(self) -> str:
         holder = self._who.current
         return self.store_name if holder is None else holder.name
-
-    def on_resize(self, event: Resize) -> None:
-        del event
-        self._fit()
-
-    def _fit(self) -> None:
-        size = self.hold.size
-        self.set_class(size.height >= _HIGH, "-high")
-        self._parts.fit(small=size.width < _WIDE or size.height < _HIGH)
-        self.call_after_refresh(self._show)
 
 
 def phase_lines(task: Task, look: Look, width: int) -> list[Line]:

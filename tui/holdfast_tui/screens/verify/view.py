@@ -1,12 +1,10 @@
 """Verify: from lost chunks to snapshots to files, and the ways out; what is verified and what not."""
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.events import Resize
 
 from holdfast.ids import SnapshotId
 from holdfast_tui import keymap
@@ -22,7 +20,7 @@ from holdfast_tui.render import fmt
 from holdfast_tui.render.clean import clean
 from holdfast_tui.render.look import Mark
 from holdfast_tui.screens import cells
-from holdfast_tui.screens.long_reads import LongReads
+from holdfast_tui.screens.one_store import OneStore
 from holdfast_tui.widgets.parts import FactPane, Parts
 from holdfast_tui.widgets.rowlist import RowList
 from holdfast_tui.widgets.strips import Line
@@ -33,11 +31,10 @@ if TYPE_CHECKING:
     from holdfast_tui.reader import Reader
 
 Copies = dict[str, frozenset[SnapshotId]]
-_WIDE, _HIGH, _HIGHER = 100, 30, 36
 _DUE_DAYS = 29
 
 
-class VerifyView(LongReads):
+class VerifyView(OneStore):
     """One store at a time."""
 
     VIEW: ClassVar[str] = "verify"
@@ -48,6 +45,7 @@ class VerifyView(LongReads):
         "Below: how much of the store was verified within 30 days. V verifies what is due."
     )
     BINDINGS: ClassVar[list[BindingType]] = keymap.bindings("verify")
+    HIGH_FACTS = 36
     DEFAULT_CSS = """
     VerifyView #lost { height: 6; }
     VerifyView.-high #lost { height: 8; }
@@ -59,8 +57,6 @@ class VerifyView(LongReads):
 
     def __init__(self) -> None:
         super().__init__()
-        self._stores: list[StoreFacts] = []
-        self._now_s = time.time()
         self._damage: Damage | None = None
         self._found: dict[str, list[AffectedArchive]] = {}
         self._copies: dict[str, Copies] = {}
@@ -95,11 +91,11 @@ class VerifyView(LongReads):
             classes="pane",
         )
         self._coverage = FactPane(id="coverage", classes="pane")
-        self._parts = Parts(self._hits, self._files, self._ways, self._coverage, id="parts")
+        self.parts = Parts(self._hits, self._files, self._ways, self._coverage, id="parts")
 
     def compose(self) -> ComposeResult:
         yield self._lost
-        yield self._parts
+        yield self.parts
 
     def on_mount(self) -> None:
         self._lost.title("Lost chunks")
@@ -165,19 +161,15 @@ class VerifyView(LongReads):
     # Facts ----------------------------------------------------------------------------------------
 
     def stores_seen(self, stores: Sequence[StoreFacts]) -> None:
-        self._stores = list(stores)
         names = [facts.name for facts in stores]
-        if self.store_name not in names:
-            bad = [facts.name for facts in stores if facts.failed or facts.bad_chunks]
-            self.store_name = (bad or names or [""])[0]
-            self._another_store()
-        elif not self._tried:
-            bad = [facts.name for facts in stores if facts.failed]
-            mine = next(facts for facts in stores if facts.name == self.store_name)
-            if bad and not mine.failed and mine.snapshots is not None and not self._damage:
-                self.store_name = bad[0]
-                self._another_store()
-        self._show()
+        bad = [facts.name for facts in stores if facts.failed or facts.bad_chunks]
+        self.keep_store(stores, (bad or names or [""])[0])
+        mine = next((facts for facts in stores if facts.name == self.store_name), None)
+        failed = [facts.name for facts in stores if facts.failed]
+        is_sound = mine is not None and not mine.failed and mine.snapshots is not None
+        if failed and is_sound and not self._tried and not self._damage:
+            self.choose_store(failed[0])
+        self.show_all()
 
     def catalogue_seen(self, catalogue: Catalogue) -> None:
         if catalogue.store == self.store_name and catalogue.is_complete:
@@ -185,24 +177,17 @@ class VerifyView(LongReads):
             self._look(catalogue)
 
     def shown(self) -> None:
-        self._now_s = time.time()
-        self._fit()
+        self.fit()
         catalogue = self.catalogue
         if catalogue is not None and catalogue.is_complete:
             self._look(catalogue)
 
     def open_target(self, target: Target) -> None:
-        if target.store and target.store != self.store_name:
-            self.store_name = target.store
-            self._another_store()
+        self.choose_store(target.store)
         if target.digest:
             self._lost.go_to(bytes.fromhex(target.digest))
 
-    @property
-    def catalogue(self) -> Catalogue | None:
-        return self.hold.catalogues.get(self.store_name)
-
-    def _another_store(self) -> None:
+    def another_store(self) -> None:
         self._damage = None
         self._copies = {}
         self._found = {}
@@ -212,7 +197,7 @@ class VerifyView(LongReads):
         catalogue = self.catalogue
         if catalogue is not None and catalogue.is_complete:
             self._look(catalogue)
-        self._show()
+        self.show_all()
 
     def _look(self, catalogue: Catalogue) -> None:
         """Trace the failed snapshots; in a big store only once somebody is here to see it."""
@@ -226,7 +211,7 @@ class VerifyView(LongReads):
             self.hold.insights.damage.pop(catalogue.store, None)
             self._damage = None
             self._lost.set_rows(())
-            self._show()
+            self.show_all()
         elif (is_small(catalogue) or self.is_shown) and not self.is_reading:
             self.action_trace()
 
@@ -251,13 +236,13 @@ class VerifyView(LongReads):
     def _take(self, found: Damage) -> None:
         self._damage = found
         self._lost.set_rows(found.chunks)
-        self._show()
+        self.show_all()
         self._look_elsewhere(found)
 
     def _look_elsewhere(self, found: Damage) -> None:
         """Which other stores hold sound files of the chunks."""
         reader = self.hold.reader
-        others = [facts.name for facts in self._stores if facts.name != self.store_name]
+        others = [facts.name for facts in self.stores if facts.name != self.store_name]
 
         def look() -> dict[str, Copies]:
             return {
@@ -278,23 +263,16 @@ class VerifyView(LongReads):
 
     # Showing --------------------------------------------------------------------------------------
 
-    def _show(self) -> None:
-        self._now_s = time.time()
+    def show_all(self) -> None:
         count = len(self._lost.rows)
-        number = (
-            [facts.name for facts in self._stores].index(self.store_name) + 1
-            if self.store_name
-            else 0
-        )
-        note = f"store {number} of {len(self._stores)}, hl" if len(self._stores) > 1 else ""
-        self._lost.title(f"{self.store_name or 'Verify'}: lost chunks ({count})", note)
+        self._lost.title(f"{self.store_name or 'Verify'}: lost chunks ({count})", self.store_note)
         self._say_nothing_lost()
         self._show_chunk()
         self._show_coverage()
 
     def _say_nothing_lost(self) -> None:
         catalogue = self.catalogue
-        if not self._stores:
+        if not self.stores:
             self._lost.set_empty("No store is configured.", "8 Stores: A makes or opens one.")
         elif catalogue is None or not catalogue.is_complete or self.is_reading:
             return
@@ -316,7 +294,7 @@ class VerifyView(LongReads):
         chunk = self._lost.current
         hits = [] if chunk is None else model.hits_of(chunk)
         self._hits.title(
-            f"Snapshots hit ({len({hit.snapshot for hit in hits})})", self._parts.place(self._hits)
+            f"Snapshots hit ({len({hit.snapshot for hit in hits})})", self.parts.place(self._hits)
         )
         self._hits.set_empty("None.")
         self._hits.set_rows(hits)
@@ -328,7 +306,7 @@ class VerifyView(LongReads):
         found = None if chunk is None else self._found.get(chunk.digest.hex())
         files = [] if found is None else model.files_of(found)
         gaps = [one.gap for one in found or () if one.gap]
-        note = self._parts.place(self._files)
+        note = self.parts.place(self._files)
         self._files.title(f"Files hit ({len({file.path for file in files})})", note)
         if chunk is None:
             self._files.set_empty("None.")
@@ -346,7 +324,7 @@ class VerifyView(LongReads):
 
     def _show_ways(self) -> None:
         chunk, hit, catalogue = self._lost.current, self._hits.current, self.catalogue
-        self._ways.title("Ways out", self._parts.place(self._ways))
+        self._ways.title("Ways out", self.parts.place(self._ways))
         self._ways.set_empty("None is needed.")
         if chunk is None or hit is None or catalogue is None or self._damage is None:
             self._ways.set_rows(())
@@ -360,17 +338,17 @@ class VerifyView(LongReads):
                 reached=self._damage.reached,
                 jobs=self.hold.job_board.jobs,
                 store=self.store_name,
-                now_s=self._now_s,
+                now_s=self.now_s,
             )
         )
 
     def _show_coverage(self) -> None:
         catalogue = self.catalogue
-        spaces = [] if catalogue is None else model.coverage(catalogue, self._now_s)
+        spaces = [] if catalogue is None else model.coverage(catalogue, self.now_s)
         total = sum(count for _ns, _counts, count in spaces)
         good = sum(counts.ok for _ns, counts, _count in spaces)
         percent = f"{100 * good / total:.1f}% within 30 days" if total else ""
-        place = self._parts.place(self._coverage)
+        place = self.parts.place(self._coverage)
         self._coverage.name_pane(f"Verified: {percent}" if percent else "Coverage", place)
         width = max(8, min(20, self._coverage.content_size.width - 52))
         lines: list[Line] = []
@@ -412,15 +390,15 @@ class VerifyView(LongReads):
 
     def on_row_list_opened(self, message: RowList.Opened) -> None:
         if message.rows is self._lost:
-            self._parts.show(self._hits)
+            self.parts.show(self._hits)
             self._hits.focus()
-            self._show()
+            self.show_all()
         elif message.rows is self._hits:
             hit: Hit = message.row
-            if self._parts.is_small:
-                self._parts.show(self._files)
+            if self.parts.is_small:
+                self.parts.show(self._files)
                 self._files.focus()
-                self._show()
+                self.show_all()
             else:
                 self._go("detail", self.store_name, hit)
         elif message.rows is self._files:
@@ -480,9 +458,9 @@ class VerifyView(LongReads):
 
     def action_files(self) -> None:
         self._find_files()
-        self._parts.show(self._files)
+        self.parts.show(self._files)
         self._files.focus()
-        self._show()
+        self.show_all()
 
     def _find_files(self) -> None:
         from holdfast.operations.affected import AffectedRequest, affected
@@ -548,18 +526,9 @@ class VerifyView(LongReads):
             )
         )
 
-    def action_tab(self, step: int) -> None:
-        self._parts.step(step)
-        self.call_after_refresh(self._show)  # once its width is known
-
     def action_store(self, step: int) -> None:
-        names = [facts.name for facts in self._stores]
-        if len(names) < 2:  # noqa: PLR2004  # nothing to change to
-            self.say("there is no other store")
-            return
-        self._tried.add(self.store_name)
-        self.store_name = names[(names.index(self.store_name) + step) % len(names)]
-        self._another_store()
+        self._tried.add(self.store_name)  # from now on the person chooses
+        super().action_store(step)
 
     def leave_state(self) -> bool:
         if super().leave_state():
@@ -583,16 +552,6 @@ class VerifyView(LongReads):
         self.hold.insights.damage.pop(self.store_name, None)
         self._found = {}
         super().reload()
-
-    def on_resize(self, event: Resize) -> None:
-        del event
-        self._fit()
-
-    def _fit(self) -> None:
-        size = self.hold.size
-        self.set_class(size.height >= _HIGHER, "-high")
-        self._parts.fit(small=size.width < _WIDE or size.height < _HIGH)
-        self.call_after_refresh(self._show)
 
 
 def _problem(chunk: "LostChunk") -> tuple[str, str]:

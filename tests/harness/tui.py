@@ -20,6 +20,7 @@ from textual.pilot import Pilot
 from holdfast_tui.app import HoldfastApp
 from holdfast_tui.model.request import Target
 from holdfast_tui.options import Options
+from holdfast_tui.reader import Reader
 from holdfast_tui.render.look import Look
 from tests.harness.places import quick_directory
 from tests.harness.program import Program
@@ -33,6 +34,7 @@ HOSTILE_NAMES = (
     b"line\nend",
     "umläut-日本".encode(),
 )
+_WRITTEN_S = 1_767_157_200  # the last day of 2025
 WAIT_S = 60.0  # a machine that is busy with other things says nothing about the code
 
 
@@ -81,13 +83,15 @@ def bench_directory() -> Iterator[Path]:
         yield Path(place)
 
 
-def make_bench(home: Path, *, damage: bool = False) -> Bench:
+def make_bench(
+    home: Path, *, damage: bool = False, environment: dict[str, str] | None = None
+) -> Bench:
     """Three snapshots of host/web1 (etc.pxar, web.conf) and one of vm/100, two of them verified.
 
     Made by the real program. With `damage` one chunk is changed behind its back and found by a
     verification.
     """
-    program = Program(home)
+    program = Program(home, environment or {})
     (home / "store" / ".chunks").mkdir(parents=True, mode=0o750)  # without 65,536 directories
     (home / "store" / ".lock").touch()
     (home / "config.toml").write_text(f'[stores.main]\npath = "{home / "store"}"\n')
@@ -104,6 +108,7 @@ def make_bench(home: Path, *, damage: bool = False) -> Bench:
     for day, change in ((1, "first"), (2, "second"), (3, "third")):
         (etc / "nginx" / "conf.d" / "api.conf").write_text(f"server {{ # {change}\n}}\n" * 9)
         (etc / f"new-{change}.txt").write_text(change)
+        _pin_times(etc, _WRITTEN_S + 86_400 * day)
         made = program.json(
             *("backup", f"etc.pxar:{etc}", f"web.conf:{home / 'web.conf'}"),
             *("--id", "web1", "--time", f"2026-01-0{day}T06:00:00Z"),
@@ -118,6 +123,13 @@ def make_bench(home: Path, *, damage: bool = False) -> Bench:
     if damage:
         bench.damaged = damage_one(bench)
     return bench
+
+
+def _pin_times(place: Path, moment_s: float) -> None:
+    """What was written just now was written then."""
+    for path in (place, *place.rglob("*")):
+        if path.lstat().st_mtime > _WRITTEN_S + 86_400 * 30:
+            os.utime(path, (moment_s, moment_s))
 
 
 def damage_one(bench: Bench) -> str:
@@ -168,12 +180,14 @@ async def opened(
     view: str = "dashboard",
     target: Target | None = None,
     live: bool = True,
+    reader: Reader | None = None,
     **options: Any,
 ) -> AsyncIterator[Pilot[str]]:
     """The app on the bench, in a terminal of `size` that nobody sees."""
     app = HoldfastApp(
         bench.options(**options),
         look or Look(),
+        reader=reader,
         start_view=view,
         start_target=target,
         live=live,

@@ -44,6 +44,7 @@ def test_an_image_has_holes_and_the_wanted_size(tmp_path: Path) -> None:
     assert info.st_size == 40 << 20
     assert 0.4 < info.st_blocks * 512 / info.st_size < 0.95
     assert floor.floor_s(tmp_path / "i") > 0
+    assert floor.floor_s(tmp_path, tmp_path) > 0
 
 
 def test_a_measured_program_is_not_charged_with_our_memory() -> None:
@@ -82,5 +83,5 @@ def test_the_comparison_runs_at_toy_size(place: Path) -> None:
     rows = json.loads(figures.read_text())["rows"]
     tools = {row["tool"] for row in rows}
     assert tools == {"holdfast", "restic", "borg", "floor"}
-    assert len(rows) == 3 * 3 * len(compare.STEPS) + 1 + 1
+    assert len(rows) == 3 * 3 * len(compare.STEPS) + 3 + 1
     assert re.search(r"\| image \| first backup \| floor \|", results.read_text())

@@ -92,7 +92,8 @@ def _from_stage(request: GetRequest, name: WalName) -> bool:
         is_wanted = request.generation in (None, generation.time_s)
         if not (is_wanted or name.kind is WalKind.HISTORY) or not generation.is_staged(name.text):
             continue
-        if request.generation is None and len(generations) > 1 and name.kind is not WalKind.HISTORY:
+        is_alone = len(generations) == 1 and not generation.went_back
+        if request.generation is None and not is_alone and name.kind is not WalKind.HISTORY:
             raise Refused(
                 f"time went back in this archive, and nobody said which history {name.text} is of",
                 hint=f"add --generation {generations[-1].name} for the newest; see `wal get --help`",

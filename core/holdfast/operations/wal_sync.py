@@ -26,6 +26,7 @@ from holdfast.host.clock import SYSTEM_CLOCK, Clock
 from holdfast.host.locks import LockMode, try_flock
 from holdfast.ids import SnapshotId
 from holdfast.operations.wal_carry import Carried, leave_stage
+from holdfast.operations.wal_tidy import tidy_stage
 from holdfast.postgres import sync_steps
 from holdfast.postgres.base_record import BaseRecord
 from holdfast.postgres.sync_steps import Action, Step
@@ -164,6 +165,7 @@ class Sync:
             base.write(generation)
         self._run_script(generation, base)
         leave_stage(self._stage)
+        tidy_stage(self._stage)
         if carried.damaged:
             raise HoldfastError("; ".join(carried.damaged), hint="is the disk of the stage well?")
 

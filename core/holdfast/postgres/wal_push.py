@@ -182,6 +182,12 @@ def _store(stage: WalStage, name: WalName, fd: int, size: int) -> Pushed:
                 _publish(generation, name.text, fd, size, level=stage.settings.level)
             except FileExistsError:  # somebody else was faster: compare with that
                 continue
+            except FileNotFoundError:  # an old generation, which was removed just now
+                current = stage.current()
+                if current is None or current.name == generation.name:
+                    raise
+                generation = current
+                continue
             is_new = True
         elif not is_same:
             _require_new_generation(stage, name)

@@ -8,6 +8,7 @@
         pg_wal/NAME.zst       a WAL file, compressed, complete from the moment it can be seen
         began-with -> NAME    the file with which time was found to have gone back
         carried/NAME -> HEX   a file that the store has and the stage no longer: its SHA-256
+        forgotten-TLI -> NAME the segments before had such a marker once
         base.json             the base backup that recovery in this history starts from
       scripts/backup          an executable of the user, run after each carry
       stream/                 what `wal stream` receives, the unfinished segment included
@@ -25,6 +26,7 @@ import errno
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, Self
 
 from holdfast.errors import BadRequest, DamagedData, NotFound, Refused
@@ -40,6 +42,7 @@ REQUESTS_NAME: Final = "requests"
 CURRENT_NAME: Final = "current"
 STREAM_DIRECTORY: Final = "stream"
 BEGAN_NAME: Final = "began-with"
+FORGOTTEN_PREFIX: Final = "forgotten-"
 SUFFIX: Final = ".zst"
 _FORMAT: Final = 1
 _SETTINGS_BYTES_MAX: Final = 64 * 1024
@@ -140,15 +143,35 @@ class Generation:
                 return None
             raise
 
+    @property
+    def went_back(self) -> bool:
+        """Whether it began because time went back: then there was a history before."""
+        return os.path.lexists(os.path.join(self.path, BEGAN_NAME))
+
     def is_before(self, name: WalName) -> bool:
-        """Whether a segment is older than this history, which began when time went back to it."""
-        try:
-            first = parse_wal_name(os.readlink(os.path.join(self.path, BEGAN_NAME)))
-        except FileNotFoundError:
-            return False
-        is_segment = name.kind is first.kind is WalKind.SEGMENT
-        earlier = (name.high, name.low) < (first.high, first.low)
-        return is_segment and name.timeline == first.timeline and earlier
+        """Whether a segment is older than what is known of this history.
+
+        It began when time went back to a later one, or its markers down there were forgotten.
+        """
+        for link in (BEGAN_NAME, _forgotten_name(name.timeline)):
+            try:
+                first = parse_wal_name(os.readlink(os.path.join(self.path, link)))
+            except FileNotFoundError:
+                continue
+            is_segment = name.kind is first.kind is WalKind.SEGMENT
+            earlier = (name.high, name.low) < (first.high, first.low)
+            if is_segment and name.timeline == first.timeline and earlier:
+                return True
+        return False
+
+    def forget_before(self, timeline: int, name: str) -> None:
+        """Note that segments of a timeline before `name` were carried (OSError)."""
+        link = os.path.join(self.path, _forgotten_name(timeline))
+        with suppress(FileNotFoundError):  # of an attempt that was cut off
+            files.unlink(link + "~")
+        os.symlink(name, link + "~")
+        files.rename(link + "~", link)
+        files.fsync_directory(self.path)
 
     def holds(self, name: str) -> bool:
         """Whether the WAL file is safe: on the stage's disk, or carried to the store."""
@@ -268,6 +291,10 @@ class WalStage:
             files.rename(link, os.path.join(self.path, CURRENT_NAME))
             files.fsync_directory(self.path)
         return generation
+
+
+def _forgotten_name(timeline: int) -> str:
+    return f"{FORGOTTEN_PREFIX}{timeline:08X}"
 
 
 def _is_generation(name: str) -> bool:

@@ -14,12 +14,13 @@ from holdfast.datastore.session import SessionSettings
 from holdfast.datastore.store import Datastore
 from holdfast.errors import DamagedData, HoldfastError, NoSpace, Refused, TemporaryFailure
 from holdfast.host import gate
-from holdfast.ids import BackupType, GroupId
+from holdfast.ids import BackupType, GroupId, SnapshotId
 from holdfast.operations.pg_backup import PgBackupRequest, back_up_cluster
 from holdfast.operations.pg_chain import BaseChain
 from holdfast.operations.pg_restore import PgRestoreRequest, restore_cluster
 from holdfast.operations.progress import NullProgress
 from holdfast.postgres.file_list import Form
+from holdfast.postgres.pages import PAGE_BYTES
 
 GROUP = GroupId(BackupType.HOST, "main")
 
@@ -74,6 +75,51 @@ def test_a_file_that_cannot_be_read_voids_the_backup(store: Datastore, cluster: 
         back_up_cluster(store, request(cluster), NullProgress())
     assert snapshots(store) == before
     assert cluster.sql("SELECT count(*) FROM pg_stat_activity WHERE query ~ 'backup_start'") == "1"
+
+
+def test_a_page_caught_half_written_is_read_again_and_a_damaged_one_reported(
+    store: Datastore, cluster: Cluster
+) -> None:
+    cluster.sql("CREATE TABLE torn AS SELECT generate_series(1, 5000) AS n")
+    cluster.sql("SELECT count(*) FROM torn; CHECKPOINT")  # the first reader marks rows
+    path = cluster.sql("SELECT pg_relation_filepath('torn')").encode()
+    file = cluster.data / os.fsdecode(path)
+    whole = file.read_bytes()
+    half = 3 * PAGE_BYTES + PAGE_BYTES // 2
+    reads = 0
+
+    def write_on(call: str, name: object) -> None:
+        """As if the server was in the middle of page 3 when it was first read."""
+        nonlocal reads
+        if call == "read" and name == path:
+            reads += 1
+            with file.open("r+b") as changed:
+                changed.seek(half)
+                changed.write(whole[half : half + 8] if reads > 1 else b"not yet.")
+
+    with gate.installed(write_on):
+        taken = back_up_cluster(store, request(cluster), NullProgress())
+    assert reads == 2
+    assert (taken.record.warnings, taken.warnings) == ((), ())
+    assert stored(store, taken.summary.snapshot, path) == whole
+
+    reads = -1  # stays half written however often it is read
+    with gate.installed(write_on):
+        taken = back_up_cluster(store, request(cluster), NullProgress())
+    assert [(one["path"], one["block"]) for one in taken.record.warnings] == [(path.decode(), 3)]
+    assert f"{path.decode()}: block 3 is damaged" in taken.warnings[0]
+    damaged = whole[:half] + b"not yet." + whole[half + 8 :]
+    assert stored(store, taken.summary.snapshot, path) == damaged
+
+
+def stored(store: Datastore, snapshot: SnapshotId, path: bytes) -> bytes:
+    """A file as the backup has it."""
+    with BaseChain(store, snapshot) as chain:
+        line = next(line for line in chain.lines() if line.path == path)
+        content = chain.content(line)
+        room = bytearray(content.size)
+        assert content.read_into(0, memoryview(room)) == line.size
+        return bytes(room)
 
 
 def test_an_interrupted_restore_cannot_be_started_and_can_be_completed(

@@ -171,7 +171,7 @@ class BackupRecord:
         return cls(
             kind=BaseKind(value["kind"]),
             cluster=str(value["cluster"]),
-            system_identifier=str(value["system_identifier"]),
+            system_identifier=str(int(value["system_identifier"])),
             server_version=int(value["server_version_num"]),
             catalog_version=int(value["catalog_version"]),
             control_version=int(value["pg_control_version"]),

@@ -1,1 +1,5 @@
-"""Measurements: each script states its question, corpus and seed."""
+"""Measurements: each module answers the question in its first line."""
+
+import os
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program is compiled already

@@ -1,5 +1,6 @@
 """Settings that all tests share."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from tests.harness.places import quick_directory
 # A machine that is busy with other things says nothing about the code: no limit on time per example.
 settings.register_profile("holdfast", deadline=None)
 settings.load_profile("holdfast")
+
+# Programs that tests start are compiled once, as an installed one is, and not at every start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture

@@ -36,9 +36,10 @@ def take(place: Path, answer: bytes) -> tuple[Place, Place]:
             return stream(
                 connection,
                 "x",
-                lambda oid: ReceivedTree(str(place / str(oid or "data"))),
+                lambda oid: ReceivedTree(str(place / str(oid or "data")), {}),
                 fast=True,
                 is_incremental=False,
+                take_manifest=len,
             )
         finally:
             connection.close()

@@ -8,14 +8,17 @@ visibility maps: summaries do not record when a bit of theirs is cleared.
 
 import os
 import re
+import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
+from hashlib import sha256
 from typing import Final
 
 from holdfast.errors import DamagedData, Refused, TemporaryFailure
 from holdfast.host import files
 from holdfast.operations.pg_source import NOW, Ended, checked_control
 from holdfast.operations.pg_tree import Parent
-from holdfast.postgres.backup_manifest import manifest_of
+from holdfast.postgres.backup_manifest import check_received, manifest_of
 from holdfast.postgres.backup_record import BackupRecord, Position
 from holdfast.postgres.base_backup_stream import Place, hold_wal, stream, upload_manifest
 from holdfast.postgres.control_file import ControlFile
@@ -25,13 +28,14 @@ from holdfast.postgres.recovery import LABEL_NAME, MAP_NAME
 from holdfast.postgres.server import QueryFailed, Row, Server
 from holdfast.postgres.tar_stream import Member, MemberKind
 from holdfast.shown import printable
-from holdfast.units import KIB
+from holdfast.units import KIB, MIB
 
 OLDEST_FULL: Final = 150_000
 OLDEST_INCREMENTAL: Final = 170_000
 _NOT_AS_THINGS_STAND: Final = "55000"
 _INCREMENTAL_LINES: Final = re.compile(rb"^INCREMENTAL FROM (?:LSN|TLI): [^\n]*\n", re.MULTILINE)
 _TEXT_BYTES_MAX: Final = 256 * KIB
+_LINE_BYTES_MAX: Final = 1 * MIB
 _TRAVERSABLE: Final = 0o700
 _READABLE: Final = 0o600
 _NANO: Final = 1_000_000_000
@@ -98,6 +102,7 @@ class NativeSource:
         self._control: ControlFile | None = None
         self._stop: Place | None = None
         self._trees: list[ReceivedTree] = []
+        self._received: dict[bytes, tuple[int, str]] = {}
 
     @property
     def control(self) -> ControlFile:
@@ -126,19 +131,13 @@ class NativeSource:
             if manifest is not None:
                 upload_manifest(connection, manifest)
             with files.explained(f"writing below {self._scratch}"):
-                start, self._stop = stream(
-                    connection,
-                    label,
-                    self._receiver,
-                    fast=self._fast,
-                    is_incremental=manifest is not None,
-                )
+                start = self._receive(connection, label, is_incremental=manifest is not None)
         except QueryFailed as error:
             if manifest is None or error.sqlstate != _NOT_AS_THINGS_STAND:
                 raise
             raise Refused(
                 f"the server can make nothing incremental since the parent; {error.message}",
-                hint="take a full backup: leave --incremental and the like out",
+                hint="take a full backup, without --incremental, --differential or --relative-to",
             ) from error
         finally:
             connection.close()
@@ -147,6 +146,23 @@ class NativeSource:
         with files.explained(f"reading {self.data}"):
             self._control = checked_control(self.data, self._facts)
         return Position(lsn=start.lsn, timeline=start.timeline, time=self._now())
+
+    def _receive(
+        self, connection: ReplicationConnection, label: str, *, is_incremental: bool
+    ) -> Place:
+        """All that the server sends, held against its manifest; where the backup starts."""
+        with tempfile.TemporaryFile(dir=self._scratch) as manifest:
+            start, self._stop = stream(
+                connection,
+                label,
+                self._receiver,
+                fast=self._fast,
+                is_incremental=is_incremental,
+                take_manifest=manifest.write,
+            )
+            manifest.seek(0)
+            check_received(iter(partial(manifest.readline, _LINE_BYTES_MAX), b""), self._received)
+        return start
 
     def place(self, oid: int, _location: str) -> str:
         return os.path.join(self._scratch, f"tablespace-{oid}")
@@ -166,8 +182,10 @@ class NativeSource:
             raise TemporaryFailure(
                 "a tablespace was made while the backup began; take the backup again"
             )
-        root = self.data if oid is None else self.place(oid, "")
-        self._trees.append(ReceivedTree(root, self._on_file))
+        root, prefix = self.data, b""
+        if oid is not None:
+            root, prefix = self.place(oid, ""), b"pg_tblspc/%d/" % oid
+        self._trees.append(ReceivedTree(root, self._received, prefix, self._on_file))
         return self._trees[-1]
 
     def _text(self, name: str) -> bytes:
@@ -195,15 +213,25 @@ class ReceivedTree:
 
     Args:
         root: the directory; its parent is there.
+        received: gets size and SHA-256 of every file by path.
+        prefix: what paths of a tablespace begin with.
         on_file: takes the path of each file that begins.
     """
 
-    def __init__(self, root: str, on_file: Callable[[str], None] = lambda _path: None) -> None:
+    def __init__(
+        self,
+        root: str,
+        received: dict[bytes, tuple[int, str]],
+        prefix: bytes = b"",
+        on_file: Callable[[str], None] = lambda _path: None,
+    ) -> None:
+        self._received = received
+        self._prefix = prefix
         self._on_file = on_file
+        self._member: Member | None = None
+        self._hasher = sha256()
         self._root = os.fsencode(root)
         self._file: int = -1
-        self._path = b""
-        self._mtime_s = 0
         files.make_directory(root, mode=_TRAVERSABLE)
 
     def begin(self, member: Member) -> None:
@@ -222,13 +250,17 @@ class ReceivedTree:
                 "the archive that the server sent",
                 f"{printable(member.path)} comes twice, or before its directory",
             ) from None
-        self._path, self._mtime_s = path, member.mtime_s
+        self._member, self._hasher = member, sha256()
 
     def content(self, piece: memoryview) -> None:
-        files.write_all(self._file, (piece,), path=self._path)
+        files.write_all(self._file, (piece,), path=self._root)
+        self._hasher.update(piece)
 
     def end(self) -> None:
-        os.utime(self._file, ns=(self._mtime_s * _NANO, self._mtime_s * _NANO))
+        if (member := self._member) is not None:
+            os.utime(self._file, ns=(member.mtime_s * _NANO, member.mtime_s * _NANO))
+            path = self._prefix + member.path
+            self._received[path] = member.size, self._hasher.hexdigest()
         self.close()
 
     def close(self) -> None:

@@ -7,15 +7,20 @@ Backup Manifest Format.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
+from holdfast.errors import DamagedData
 from holdfast.postgres.backup_record import BackupRecord
 from holdfast.postgres.file_list import Form, ListedFile
 from holdfast.postgres.wal_names import format_lsn
+from holdfast.shown import printable
 
+_FILE_LINE = re.compile(rb'\{ ?"(?:Encoded-)?Path"')
+_WHAT = "the manifest that the server sent"
 _NANO = 1_000_000_000
 _IDENTIFIED_FROM = 17  # the version that names the cluster in manifests
 
@@ -44,6 +49,42 @@ def manifest_of(
     parts.append(f'\n],\n"WAL-Ranges": [\n{json.dumps(wal)}\n],\n')
     text = "".join(parts).encode()
     return text + f'"Manifest-Checksum": "{sha256(text).hexdigest()}"}}\n'.encode()
+
+
+def check_received(manifest: Iterable[bytes], received: dict[bytes, tuple[int, str]]) -> None:
+    """Hold what came against the server's manifest, whose every file stands on a line of its own.
+
+    Args:
+        manifest: its lines, with their ends.
+        received: size and SHA-256 of every file by path; what is listed is taken out.
+
+    Raises:
+        DamagedData: a file is another, is missing, or is too many (WAL is not listed).
+    """
+    hasher, last = sha256(), b""
+    for line in manifest:
+        hasher.update(last)
+        last = line
+        if _FILE_LINE.match(line):
+            path, about = _listed(line)
+            if received.pop(path, None) != about:
+                raise DamagedData(printable(path), "it did not come as the server read it")
+    if last != f'"Manifest-Checksum": "{hasher.hexdigest()}"}}\n'.encode():
+        raise DamagedData(_WHAT, "its checksum is wrong")
+    if any(not path.startswith(b"pg_wal/") for path in received):
+        raise DamagedData(_WHAT, "files came that it does not list")
+
+
+def _listed(line: bytes) -> tuple[bytes, tuple[int, str]]:
+    try:
+        value = json.loads(line.rstrip(b",\n"))
+        encoded = value.get("Encoded-Path")
+        path = value["Path"].encode() if encoded is None else bytes.fromhex(encoded)
+        if value["Checksum-Algorithm"] != "SHA256":
+            raise DamagedData(_WHAT, "its checksums are not those that were asked for")
+        return path, (int(value["Size"]), str(value["Checksum"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedData(_WHAT, f"a line does not read as one ({error})") from error
 
 
 def _files(lines: Iterable[ListedFile], others: Iterable[tuple[str, bytes]]) -> Iterator[str]:

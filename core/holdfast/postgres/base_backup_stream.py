@@ -56,6 +56,7 @@ def stream(
     *,
     fast: bool,
     is_incremental: bool,
+    take_manifest: Callable[[bytes], object],
 ) -> tuple[Place, Place]:
     """Take a base backup with its WAL; where it starts and stops.
 
@@ -65,6 +66,7 @@ def stream(
         receiver_of: who takes the files of a tablespace, by OID; None is the data directory.
         fast: have the checkpoint made at once.
         is_incremental: relative to the manifest that was uploaded.
+        take_manifest: gets the manifest of this backup piece by piece, with SHA-256.
 
     Raises:
         QueryFailed: the server refused.
@@ -77,7 +79,8 @@ def stream(
         f"CHECKPOINT {literal('fast' if fast else 'spread')}",
         "WAL true",
         "WAIT false",  # for archiving: the WAL comes along
-        "MANIFEST 'no'",
+        "MANIFEST 'yes'",
+        "MANIFEST_CHECKSUMS 'SHA256'",
         "TABLESPACE_MAP true",
     ]
     if is_incremental:
@@ -88,7 +91,7 @@ def stream(
     copy = connection.answer()
     if spaces is None or copy is None or not copy.is_copy_out:
         raise DamagedData(_WHAT, "no archive follows")
-    _receive(connection, receiver_of)
+    _receive(connection, receiver_of, take_manifest)
     stop = _place(_next_rows(connection))
     while connection.answer() is not None:
         pass
@@ -96,14 +99,19 @@ def stream(
 
 
 def _receive(
-    connection: ReplicationConnection, receiver_of: Callable[[int | None], Receiver]
+    connection: ReplicationConnection,
+    receiver_of: Callable[[int | None], Receiver],
+    take_manifest: Callable[[bytes], object],
 ) -> None:
-    """Hand the archives of the COPY on."""
+    """Hand the archives of the COPY and the manifest behind them on."""
     archive: TarStream | None = None
+    take: Callable[[bytes], object] | None = None
     for message in connection.copied():
         kind = message[:1]
-        if kind == b"d" and archive is not None:
-            archive.feed(message[1:])
+        if kind == b"d" and take is not None:
+            take(message[1:])
+        elif kind == b"m":
+            take = take_manifest
         elif kind == b"n":
             match = _ARCHIVE.fullmatch(message, 1)
             if match is None:
@@ -111,6 +119,7 @@ def _receive(
             if archive is not None:
                 archive.close()
             archive = TarStream(receiver_of(None if match[1] is None else int(match[1])))
+            take = archive.feed
         elif kind != b"p":
             raise DamagedData(_WHAT, "a message that is none")
     if archive is None:

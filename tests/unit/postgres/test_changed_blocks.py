@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from tests.harness.base_record import RECORD
 from tests.harness.vectors import GOLDEN
-from tests.unit.postgres.test_file_list import RECORD
 
 from holdfast.postgres.changed_blocks import by_lsn, lsn_refusal, parent_refusal, same_digests
 from holdfast.postgres.file_list import DIGEST_BYTES, block_digests

@@ -78,6 +78,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
         start_view: str = "dashboard",
         start_target: Target | None = None,
         live: bool = True,
+        first: Sequence[StoreFacts] = (),
     ) -> None:
         self.look = look or Look()
         super().__init__(ansi_color=self.look.theme not in RICH_THEMES)
@@ -101,6 +102,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
         self._trail: list[tuple[str, Target | None]] = []
         self._start = (start_view, start_target)
         self._live = live
+        self._first = first  # grows until the stores were looked at
         self._turn = 0
         self._showing = asyncio.Lock()  # one view is mounted at a time
         self._journal_feed: JournalFeed | None = None
@@ -125,14 +127,27 @@ class HoldfastApp(App[str], inherit_bindings=False):
 
     def compose(self) -> ComposeResult:
         yield TopBar(id="top")
-        yield ContentSwitcher(id="views")
+        name, _target = self._start
+        yield ContentSwitcher(_new_view(name), id="views", initial=f"view-{name}")
         yield PromptRow()
         yield KeyBar(id="keys")
+
+    def get_default_screen(self) -> Screen[Any]:
+        """With the classes it will have, so that nothing is styled twice."""
+        screen = super().get_default_screen()
+        width, height = self.size
+        screen.set_class(not self.look.unicode, "-ascii")
+        screen.add_class(
+            _last_below(width, self.HORIZONTAL_BREAKPOINTS),
+            _last_below(height, self.VERTICAL_BREAKPOINTS),
+        )
+        return screen
 
     async def on_mount(self) -> None:
         self.use_theme(self.look.theme)
         self._install_signals()
         name, target = self._start
+        self.store_facts = {facts.name: facts for facts in self._first}
         await self._show(name)
         if target is not None:
             self.views[name].open_target(target)
@@ -319,11 +334,10 @@ class HoldfastApp(App[str], inherit_bindings=False):
 
     async def _show(self, name: str) -> None:
         if name not in self.views:
-            module, _colon, class_name = VIEWS[name].partition(":")
-            view_class = getattr(importlib.import_module(module), class_name)
-            view = view_class()
-            await self.query_one("#views", ContentSwitcher).add_content(view, id=f"view-{name}")
-            self.views[name] = view
+            switcher = self.query_one("#views", ContentSwitcher)
+            if name != self._start[0]:
+                await switcher.add_content(_new_view(name))
+            self.views[name] = switcher.query_one(f"#view-{name}", View)
         before = self.view
         if before is not None and self.view_name != name:
             before.is_shown = False
@@ -677,6 +691,16 @@ class HoldfastApp(App[str], inherit_bindings=False):
                 if sibling is not node:
                     sibling.add_class("-put-away")
             node = node.parent
+
+
+def _last_below(size: int, breakpoints: Sequence[tuple[int, str]]) -> str:
+    return [name for least, name in breakpoints if least <= size][-1]
+
+
+def _new_view(name: str) -> View:
+    module, _colon, class_name = VIEWS[name].partition(":")
+    view: View = getattr(importlib.import_module(module), class_name)()
+    return view
 
 
 def _with_old_counts(facts: StoreFacts, known: StoreFacts) -> StoreFacts:

@@ -6,12 +6,14 @@ Textual reads its settings from the environment when it is imported, so all that
 import os
 import shutil
 import sys
+import threading
 from typing import TYPE_CHECKING, Final
 
 from holdfast.errors import EXIT_OK, BadRequest
 from holdfast_tui.options import Options
 
 if TYPE_CHECKING:
+    from holdfast_tui.model.stores import StoreFacts
     from holdfast_tui.render.look import Look
 
 COLUMNS_MIN: Final = 40
@@ -34,15 +36,36 @@ def launch(options: Options) -> int:
     import gc
 
     gc.disable()  # nothing of the imports will ever be garbage
+    first = FirstLook(options)
+    first.start()
     from holdfast_tui.app import HoldfastApp
 
     gc.freeze()
     gc.enable()
-    app = HoldfastApp(options, look)
+    app = HoldfastApp(options, look, reader=first.reader, first=first.facts)
     said = app.run(mouse=False)
     if said:
         sys.stderr.write(f"{said}\n")
     return app.return_code or EXIT_OK
+
+
+class FirstLook(threading.Thread):
+    """Looks at the stores while the rest is imported, so that the first screen shows them.
+
+    Attributes:
+        reader: for the rest of the run.
+        facts: as far as they are known; a store whose disk does not answer keeps nobody waiting.
+    """
+
+    def __init__(self, options: Options) -> None:
+        from holdfast_tui.reader import Reader
+
+        super().__init__(name="first-look", daemon=True)
+        self.reader = Reader(options)
+        self.facts: list[StoreFacts] = []
+
+    def run(self) -> None:
+        self.facts += self.reader.first_facts()
 
 
 def why_not(term: str) -> str:
@@ -65,7 +88,7 @@ def prepare_environment(options: Options) -> None:
     wanted = {
         "TEXTUAL_ANIMATIONS": "none",
         "TEXTUAL_SMOOTH_SCROLL": "0",
-        "TEXTUAL_FPS": "10" if options.slow else "20",
+        "TEXTUAL_FPS": "10" if options.slow else "60",
         "TEXTUAL_DISABLE_KITTY_KEY": "1",
     }
     for name, value in wanted.items():

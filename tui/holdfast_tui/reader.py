@@ -101,6 +101,13 @@ class Reader:
                 self._stores[name] = store
             return store
 
+    def first_facts(self) -> list[StoreFacts]:
+        """What is known of the stores before their snapshots are read; empty when nothing is."""
+        try:
+            return [self.store_facts(settings) for settings in self.store_settings()]
+        except HoldfastError:
+            return []  # whoever reads next says why
+
     # Stores ---------------------------------------------------------------------------------------
 
     def store_facts(self, settings: StoreSettings) -> StoreFacts:

@@ -54,6 +54,7 @@ class DashboardView(View):
         super().__init__()
         self._throughput = Throughput()
         self._items: list[Attention] = []
+        self._is_due = False
 
     def compose(self) -> ComposeResult:
         yield RowList(
@@ -226,6 +227,13 @@ class DashboardView(View):
         return self.query_one(f"#{name}", RowList)
 
     def _show_all(self) -> None:
+        """Once for all facts that come together."""
+        if self.is_shown and not self._is_due:
+            self._is_due = True
+            self.call_later(self._show_now)
+
+    def _show_now(self) -> None:
+        self._is_due = False
         if not self.is_shown:
             return
         hold = self.hold

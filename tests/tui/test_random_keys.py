@@ -40,11 +40,11 @@ class CheckingLauncher:
     def __init__(self) -> None:
         self.seen: set[str] = set()
 
-    def start(self, store: str | None, words: Sequence[str]) -> Outcome:
-        return self.run(store, words)
+    def start(self, store: str | None, words: Sequence[str], *, secret: bytes = b"") -> Outcome:
+        return self.run(store, words, secret=secret)
 
-    def run(self, store: str | None, words: Sequence[str]) -> Outcome:
-        del store
+    def run(self, store: str | None, words: Sequence[str], *, secret: bytes = b"") -> Outcome:
+        del store, secret
         before, name, rest = arguments.split_command(list(words))
         assert name is not None, words
         command = commands.find(name)

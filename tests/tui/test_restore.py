@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.harness import loops
 from tests.harness.restore_view import (
     answer,
     contents,
@@ -18,6 +19,7 @@ from tests.harness.restore_view import (
     view_of,
 )
 from tests.harness.tui import Bench, app_of, opened, press, screen_text, settled, until
+from textual.pilot import Pilot
 
 from holdfast.archive.open import OpenSnapshot
 from holdfast.archive.restore_rules import Overwrite
@@ -306,6 +308,53 @@ async def test_an_image_wants_its_target_typed(bench: Bench) -> None:
         await ended(pilot)
 
         assert target.read_bytes() == (bench.home / "disk.raw").read_bytes()
+
+
+async def test_an_image_overwrites_a_file_only_when_its_name_is_typed(bench: Bench) -> None:
+    target = bench.home / "disk.old"
+    target.write_bytes(b"mine" * 1000)
+    async with opened(bench, view="restore", size=(80, 24)) as pilot:
+        await _over(pilot, target)
+        assert "the file is overwritten with 4.0 MiB:" in screen_text(pilot)
+        assert "what is there is overwritten" in screen_text(pilot)
+        await press(pilot, *"disk", "enter")
+        assert "that is another word" in screen_text(pilot)
+        assert target.read_bytes() == b"mine" * 1000
+        await press(pilot, "ctrl+u", *keys_of("disk.old"), "enter")
+        await ended(pilot)
+
+        assert target.read_bytes() == (bench.home / "disk.raw").read_bytes()
+
+
+@pytest.mark.skipif(not loops.are_possible(), reason="only root can make loop devices")
+async def test_an_image_is_written_onto_a_device_when_its_name_is_typed(bench: Bench) -> None:
+    wanted = (bench.home / "disk.raw").read_bytes()
+    disk = bench.home / "disk.back"
+    disk.write_bytes(bytes(range(256)) * (len(wanted) // 256))
+    with loops.device_of(disk) as device:
+        async with opened(bench, view="restore", size=(80, 24)) as pilot:
+            await _over(pilot, device)
+            shown = screen_text(pilot)
+            assert "the device is overwritten with 4.0 MiB:" in shown
+            assert str(device) in shown
+            await press(pilot, "escape")
+            assert disk.read_bytes()[:256] == bytes(range(256))
+            await planned(pilot)
+            await press(pilot, "enter")
+            await until(pilot, lambda: "to go on:" in screen_text(pilot), what="the question")
+            await press(pilot, *device.name, "enter")
+            assert (await ended(pilot)).word == "ok"
+    assert disk.read_bytes() == wanted
+
+
+async def _over(pilot: Pilot[str], target: Path) -> None:
+    """To the question before the image of vm/100 is written over `target`."""
+    await settled(pilot)
+    await go(pilot, "j", "enter", "enter")
+    await restore_to(pilot, target)
+    await planned(pilot)
+    await press(pilot, "enter")
+    await until(pilot, lambda: "to go on:" in screen_text(pilot), what="the question")
 
 
 async def test_many_marks_go_through_a_list_of_exact_paths(bench: Bench) -> None:

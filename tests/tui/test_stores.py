@@ -19,10 +19,13 @@ from tests.harness.tui import (
 from holdfast.config.settings import Settings
 from holdfast_tui.model.first_steps import commands, problem
 
+SECRET = "horse battery"
 VALUES = {
     "path": "/srv/b",
     "name": "",
     "keyfile": "",
+    "passphrase": "",
+    "again": "",
     "sources": "etc.pxar:/etc",
     "schedule": "21:00",
     "keep": "7 4",
@@ -52,6 +55,16 @@ def test_pages_say_what_is_wrong_with_them() -> None:
     assert "three numbers" in problem("backup", {**VALUES, "keep": "many"}, taken=[])
     assert "verify is" in problem("backup", {**VALUES, "verify": "maybe"}, taken=[])
     assert not problem("backup", {**VALUES, "sources": "", "verify": ""}, taken=[])
+
+
+def test_a_passphrase_is_typed_twice_and_only_for_a_key() -> None:
+    good = {**VALUES, "keyfile": "/k", "passphrase": "horse", "again": "horse"}
+    assert not problem("key", good, taken=[])
+    assert "differ" in problem("key", {**good, "again": "house"}, taken=[])
+    assert "at least" in problem("key", {**good, "passphrase": "x", "again": "x"}, taken=[])
+    assert "wants a key" in problem("key", {**good, "keyfile": ""}, taken=[])
+    (create, *_rest) = commands(good, adopts=False, makes_key=True)
+    assert create == ("key", "create", "/k")
 
 
 def test_pages_become_commands() -> None:
@@ -116,6 +129,8 @@ async def test_the_first_steps_come_by_themselves_and_end_with_a_backup(fresh: B
         await press(pilot, "enter", "enter", "enter")
         await pilot.pause(0.2)
         assert str(key)[-12:] in screen_text(pilot)
+        await press(pilot, "enter", *keys_of(SECRET), "enter", *keys_of(SECRET))
+        assert SECRET not in screen_text(pilot)
         await press(pilot, "enter", "ctrl+u", *keys_of(f"etc.pxar:{fresh.home / 'etc'}"))
         await press(pilot, "enter", "enter", "enter", "enter", "enter")
         await until(pilot, lambda: "job add" in screen_text(pilot), what="the commands")
@@ -135,6 +150,11 @@ async def test_the_first_steps_come_by_themselves_and_end_with_a_backup(fresh: B
     assert settings.stores["backup"].keyfile == str(key)
     (snapshot,) = fresh.program.json("snapshots")
     assert snapshot["snapshot"].startswith("host/")
+    assert snapshot["files"][0]["crypt_mode"] == "encrypt"
+    found = fresh.program.run("key", "info", key, "--json").text
+    assert "scrypt" in found
+    state = [path for path in (fresh.home / "state").rglob("*") if path.is_file()]
+    assert not any(SECRET.encode() in path.read_bytes() for path in state)
 
 
 async def test_a_store_that_is_there_is_only_remembered(bench: Bench) -> None:

@@ -4,12 +4,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tests.harness.restore_view import view_of
 from tests.harness.tui import Bench, app_of, opened, press, screen_text, settled, until
 from textual.pilot import Pilot
 
 from holdfast_tui.render.look import ASCII, Look
 from holdfast_tui.screens.verify.view import VerifyView
 
+API = "nginx/conf.d/api.conf"
 NEWEST = "host/web1/2026-01-03T06:00:00Z"
 
 
@@ -62,6 +64,21 @@ async def test_a_way_out_leads_to_the_undamaged_backup(looked_at: Bench) -> None
         await press(pilot, "enter")
 
         await until(pilot, lambda: app_of(pilot).view_name == "restore")
+
+
+async def test_b_goes_to_the_last_good_version_of_the_file(looked_at: Bench) -> None:
+    async with opened(looked_at, view="verify", size=(120, 40)) as pilot:
+        view = await _traced(pilot)
+        view._files.focus()
+        assert view._files.go_to((view._files.rows[0].snapshot, "etc.pxar", API))
+        await press(pilot, "b")
+        await until(pilot, lambda: "api.conf" in screen_text(pilot), what="the file in Restore")
+        await settled(pilot)
+
+        place = view_of(pilot).place
+        assert str(place.snapshot) == "host/web1/2026-01-02T06:00:00Z"
+        assert place.path == b"nginx/conf.d"
+        assert view_of(pilot).current.path == API.encode()
 
 
 async def test_another_store_with_a_good_copy_is_found(bench: Bench) -> None:

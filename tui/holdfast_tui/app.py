@@ -434,10 +434,11 @@ class HoldfastApp(App[str], inherit_bindings=False):
         live: Callable[[str], None] | None = None,
         given_up: Callable[[], None] | None = None,
         back: Widget | None = None,
+        secret: bool = False,
     ) -> None:
         """Let the person type a line in the message row; see PromptRow.ask."""
         self.query_one(PromptRow).ask(
-            question, then, value=value, live=live, given_up=given_up, back=back
+            question, then, value=value, live=live, given_up=given_up, back=back, secret=secret
         )
 
     def do(self, request: Request) -> None:
@@ -460,7 +461,9 @@ class HoldfastApp(App[str], inherit_bindings=False):
         self.say(f"{request.title} ...")
         upid = ""
         for words in (request.words, *request.more):
-            outcome = await asyncio.to_thread(self.launch, request.how, word, words)
+            outcome = await asyncio.to_thread(
+                self.launch, request.how, word, words, secret=request.secret
+            )
             if not outcome.is_ok:
                 self.say(f"{request.title}: {outcome.said or 'it failed'}", "bad")
                 self.look_soon()
@@ -482,14 +485,16 @@ class HoldfastApp(App[str], inherit_bindings=False):
         except HoldfastError:
             return store
 
-    def launch(self, how: How, store: str | None, words: Sequence[str]) -> Any:
+    def launch(
+        self, how: How, store: str | None, words: Sequence[str], *, secret: bytes = b""
+    ) -> Any:
         if self._launcher is None:
             from holdfast_tui.launcher import Launcher
 
             self._launcher = Launcher(self.options)
         if how is How.DETACHED:
-            return self._launcher.start(store, words)
-        return self._launcher.run(store, words)
+            return self._launcher.start(store, words, secret=secret)
+        return self._launcher.run(store, words, secret=secret)
 
     # Keys -----------------------------------------------------------------------------------------
 

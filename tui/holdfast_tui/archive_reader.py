@@ -35,19 +35,29 @@ KeepGoing = Callable[[], bool]
 
 def key_of(reader: Reader, store: str) -> EncryptionKey | None:
     """The key for a store's snapshots, if it is configured and needs no typing (KeyProblem)."""
-    path = reader.options.keyfile or reader.settings_of(store).keyfile
+    path = reader.key_path(store)
     if not path:
         return None
     key_file = key_files.load(path)
     if key_file.kdf_name is KdfName.NONE:
         return key_file.unlock(None)
-    secret = os.environ.get("HOLDFAST_PASSWORD")
-    if secret is None:
+    secret = reader.keys.get(store, ("", b""))[1] or os.environb.get(b"HOLDFAST_PASSWORD")
+    if not secret:
         raise KeyProblem(
             f"the key {path} has a passphrase",
-            hint="start holdfast with HOLDFAST_PASSWORD set to open encrypted snapshots",
+            hint="i in Restore asks for it, or start holdfast with HOLDFAST_PASSWORD set",
         )
-    return key_file.unlock(os.fsencode(secret))
+    return key_file.unlock(secret)
+
+
+def needs_passphrase(path: str) -> bool:
+    """Whether a key file wants one to be typed (NotFound, DamagedData: it is no key file)."""
+    return key_files.load(path).kdf_name is not KdfName.NONE
+
+
+def check_key(path: str, passphrase: bytes) -> None:
+    """Nothing happens when it is the right one (KeyProblem)."""
+    key_files.load(path).unlock(passphrase)
 
 
 def archives_of(reader: Reader, store: str, snapshot: SnapshotId) -> list[Archive]:

@@ -16,6 +16,7 @@ from holdfast.jobs import worker
 from holdfast_tui.options import Options
 
 _SHORT_S_MAX = 120
+_SECRET = "HOLDFAST_PASSWORD"  # noqa: S105  # where it is looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +40,20 @@ class Launcher:
     def __init__(self, options: Options) -> None:
         self._options = options
 
-    def start(self, store: str | None, words: Sequence[str]) -> Outcome:
+    def start(self, store: str | None, words: Sequence[str], *, secret: bytes = b"") -> Outcome:
         """Start a long command as a detached worker; returns when its task is in the journal."""
         try:
-            started = worker.start_detached(self._options.words(store, words))
+            secrets = {f"{_SECRET}_FILE": secret} if secret else worker.NO_SECRETS
+            started = worker.start_detached(self._options.words(store, words), secrets)
         except HoldfastError as error:
             return Outcome(is_ok=False, said=str(error))
         if started.upid is None:
             return Outcome(is_ok=False, said=_last_sentences(started.said))
         return Outcome(is_ok=True, upid=str(started.upid), said=started.remark)
 
-    def run(self, store: str | None, words: Sequence[str]) -> Outcome:
+    def run(self, store: str | None, words: Sequence[str], *, secret: bytes = b"") -> Outcome:
         """Run a short command to its end."""
+        handed = {_SECRET: os.fsdecode(secret)} if secret else {}
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "holdfast", *self._options.words(store, words)],
@@ -58,7 +61,7 @@ class Launcher:
                 capture_output=True,
                 check=False,
                 timeout=_SHORT_S_MAX,
-                env=os.environ | self._options.environment,
+                env=os.environ | self._options.environment | handed,
                 start_new_session=True,
             )
         except subprocess.TimeoutExpired:

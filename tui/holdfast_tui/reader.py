@@ -40,6 +40,8 @@ class Reader:
         options: of this run.
         clock: what the screens take for now.
         room: how large a file system is, and how full.
+        keys: files with the keys of encrypted snapshots that somebody named in this run, by store,
+            and their passphrases; empty for none.
         journal: for reading tasks and logs.
     """
 
@@ -53,6 +55,7 @@ class Reader:
         self.options = options
         self.clock = clock
         self.room = room
+        self.keys: dict[str, tuple[str, bytes]] = {}
         self.journal = Journal(options.state_dir)
         self._lock = threading.Lock()
         self._stores: dict[str, Datastore] = {}
@@ -107,6 +110,12 @@ class Reader:
             return [self.store_facts(settings) for settings in self.store_settings()]
         except HoldfastError:
             return []  # whoever reads next says why
+
+    def key_path(self, store: str) -> str:
+        """The key file for a store's snapshots; empty for none (HoldfastError)."""
+        if store in self.keys:
+            return self.keys[store][0]
+        return self.options.keyfile or self.settings_of(store).keyfile or ""
 
     # Stores ---------------------------------------------------------------------------------------
 

@@ -93,8 +93,10 @@ class Wizard(Dialog[None]):
     def ready(self) -> None:
         for page in self._pages:
             for field in page.fields:
-                kept = self.hold.state.text(_STATE + field.name, field.value)
-                self._values[field.name] = kept
+                self._values[field.name] = field.value
+                if not field.is_secret:
+                    kept = self.hold.state.text(_STATE + field.name, field.value)
+                    self._values[field.name] = kept
         self._show()
 
     def on_unmount(self) -> None:
@@ -118,6 +120,7 @@ class Wizard(Dialog[None]):
             row.display = True
             row.label.set_lines([[(f" {field.label:10} ", "key")]])
             row.label.refresh()  # it was not on the screen when its line changed
+            row.line.password = field.is_secret
             row.line.value = self._values[field.name]
             row.line.cursor_position = len(row.line.value)
         if page.fields:
@@ -241,6 +244,9 @@ class Wizard(Dialog[None]):
         """The next or previous field, and behind the last one the next page."""
         if not self._rows():
             return  # not mounted yet
+        if step > 0 and self.page is KEY and not self._values["keyfile"].strip():
+            self._leave_page()  # no key, no passphrase
+            return
         rows = self._rows()[: len(self.page.fields)]
         at = next((number for number, row in enumerate(rows) if row.line.has_focus), -1)
         if rows and 0 <= at + step < len(rows):
@@ -267,8 +273,9 @@ class Wizard(Dialog[None]):
         self._show()
 
     def _keep(self) -> None:
-        for name, value in self._values.items():
-            self.hold.state.set(_STATE + name, value)
+        for field in (field for page in self._pages for field in page.fields):
+            if not field.is_secret and field.name in self._values:
+                self.hold.state.set(_STATE + field.name, self._values[field.name])
 
     def _run(self) -> None:
         if not self._commands:
@@ -283,6 +290,7 @@ class Wizard(Dialog[None]):
                 how=How.SHORT,
                 confirm=False,
                 done=f"store {name} is ready",
+                secret=os.fsencode(self._values.get("passphrase", "")),
             )
         )
         for field in list(self._values):

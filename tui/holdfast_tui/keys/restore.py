@@ -89,6 +89,14 @@ KEYS = (
         help="leave out owners, set-id bits, devices, attributes, access lists, flags",
     ),
     Key(
+        id="restore.keyfile",
+        keys="i",
+        action="keyfile",
+        label="key file",
+        bar=28,
+        help="open encrypted snapshots with this key; asks for its passphrase if it has one",
+    ),
+    Key(
         id="restore.older",
         keys="left_square_bracket",
         action="sibling(1)",

@@ -23,6 +23,15 @@ KEYS = (
         help="which files the chunk under the cursor carries",
     ),
     Key(
+        id="verify.good",
+        keys="b",
+        action="good",
+        label="last good",
+        bar=13,
+        needs_content=True,
+        help="the newest undamaged version of the file (or the archive) under the cursor, to restore",
+    ),
+    Key(
         id="verify.log",
         keys="o",
         action="log",

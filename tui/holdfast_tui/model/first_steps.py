@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from holdfast.datastore.key_files import PASSPHRASE_BYTES_MIN
 from holdfast.errors import BadRequest
 from holdfast.ids import is_safe_id
 from holdfast.jobs.calendar import CalendarEvent
@@ -22,12 +23,14 @@ class Field:
         label: before the line.
         value: proposed.
         about: shown while it is being typed.
+        is_secret: neither shown nor kept.
     """
 
     name: str
     label: str
     value: str
     about: str
+    is_secret: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +60,21 @@ KEY: Final = Page(
             name="keyfile",
             label="key file",
             value="",
-            about="empty: none; a new path makes a key there, without passphrase",
+            about="empty: none; a new path makes a key there",
+        ),
+        Field(
+            name="passphrase",
+            label="passphrase",
+            value="",
+            about="of a new key; empty: none. Schedules then want HOLDFAST_PASSWORD_FILE",
+            is_secret=True,
+        ),
+        Field(
+            name="again",
+            label="once more",
+            value="",
+            about="the same passphrase, so that no slip locks the backups",
+            is_secret=True,
         ),
     ),
 )
@@ -138,8 +155,21 @@ def problem(page: str, values: Mapping[str, str], *, taken: Sequence[str]) -> st
             return f"{name_of(values)!r} cannot name a store: letters, digits, . _ -"
         if name_of(values) in taken:
             return f"there is a store called {name_of(values)!r} already: give another name"
+    if page == "key":
+        return _problem_of_key(values)
     if page == "backup" and values["sources"].strip():
         return _problem_of_job(values)
+    return ""
+
+
+def _problem_of_key(values: Mapping[str, str]) -> str:
+    secret = os.fsencode(values["passphrase"])
+    if values["passphrase"] != values["again"]:
+        return "the two passphrases differ"
+    if secret and not values["keyfile"].strip():
+        return "a passphrase wants a key file"
+    if 0 < len(secret) < PASSPHRASE_BYTES_MIN:
+        return f"a passphrase has at least {PASSPHRASE_BYTES_MIN} bytes"
     return ""
 
 
@@ -163,7 +193,8 @@ def commands(values: Mapping[str, str], *, adopts: bool, makes_key: bool) -> lis
     path, name = os.path.expanduser(values["path"]), name_of(values)
     keyfile = os.path.abspath(os.path.expanduser(key)) if (key := values["keyfile"].strip()) else ""
     if keyfile and makes_key:
-        found.append(("key", "create", keyfile, "--kdf", "none"))
+        kdf = () if values.get("passphrase") else ("--kdf", "none")
+        found.append(("key", "create", keyfile, *kdf))
     init = ["init", path, "--name", name]
     init += ["--adopt"] if adopts else []
     init += ["--keyfile", keyfile] if keyfile else []

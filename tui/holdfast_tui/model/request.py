@@ -1,6 +1,6 @@
 """What a person wants done, and where a person wants to go: plain values between views and app."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 
@@ -25,6 +25,7 @@ class Request:
         word: has to be typed: the object's own word (group, store, number of files).
         paste_allowed: whether the word may be pasted; not for whole groups and stores.
         done: said when it went well; empty: the task's name, or the title.
+        secret: a passphrase for the commands; nobody shows or keeps it.
         more: further commands after this one, each only when the one before went well.
     """
 
@@ -37,6 +38,7 @@ class Request:
     word: str = ""
     paste_allowed: bool = True
     done: str = ""
+    secret: bytes = field(default=b"", repr=False)
     more: tuple[tuple[str, ...], ...] = ()
 
 

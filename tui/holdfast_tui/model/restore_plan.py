@@ -65,6 +65,7 @@ class Selection:
     Attributes:
         decisions: paths taken or left out again; empty for an image or blob.
         policy: for files that are there and differ.
+        keyfile: that somebody named for this store; empty: the configured one, if any.
     """
 
     store: str
@@ -74,6 +75,7 @@ class Selection:
     decisions: Mapping[bytes, bool] = field(default_factory=dict)
     policy: Overwrite = Overwrite.KEEP_BOTH
     without: Without = Without.NOTHING
+    keyfile: str = ""
 
     def words(self, rule: Overwrite, *, list_file: str = "") -> tuple[str, ...]:
         """The command after `holdfast --store STORE`.
@@ -92,6 +94,7 @@ class Selection:
         if rule is not Overwrite.FRESH:
             words += ["--overwrite", rule.value]
         words += [option for what, option in WITHOUT_OPTIONS.items() if what in self.without]
+        words += ["--keyfile", self.keyfile] if self.keyfile else []
         return tuple(words)
 
     @property

@@ -77,6 +77,7 @@ class PromptRow(Horizontal):
         live: Callable[[str], None] | None = None,
         given_up: Callable[[], None] | None = None,
         back: Widget | None = None,
+        secret: bool = False,
     ) -> None:
         """Let the person type a line.
 
@@ -87,6 +88,7 @@ class PromptRow(Horizontal):
             live: called with every change.
             given_up: called after esc.
             back: gets the focus afterwards; what has it now, by default.
+            secret: not shown while it is typed.
         """
         self._then, self._live, self._given_up = then, live, given_up
         self._back = back or self.app.focused
@@ -95,6 +97,7 @@ class PromptRow(Horizontal):
         asked.styles.width = len(label)
         asked.set_lines([[(label, "key")]])
         line = self.query_one(LineInput)
+        line.password = secret
         with line.prevent(Input.Changed):
             line.value = value
         line.cursor_position = len(value)
@@ -110,7 +113,10 @@ class PromptRow(Horizontal):
 
     def _end(self) -> None:
         self.remove_class("-asking")
-        self.query_one(LineInput).can_focus = False
+        line = self.query_one(LineInput)
+        line.can_focus = False
+        if line.password:
+            line.clear()
         self._then = self._live = self._given_up = None
         if self._back is not None and self._back.is_attached:
             self._back.focus()

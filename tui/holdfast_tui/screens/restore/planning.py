@@ -127,15 +127,16 @@ class Planning(Shared):
             first.append((f" {summary(marks.decisions)}", "marked"))
         else:
             first.append((" nothing is marked", "dim"))
-        state = ""
-        if host is not None:
-            state = "" if host.exists else " (new)"
+        is_taken = host is not None and not archive.is_tree and bool(host.problem)
+        state = "" if host is None or host.exists or is_taken else " (new)"
         first += [("  to ", "dim"), (clean(self.target), "strong"), (state, "good")]
         if archive.bad_stretches:
             first.append((f"  X {archive.bad_stretches} damaged stretches", "bad"))
         rule = self.rule()
         second: list[Part] = []
-        if rule is Overwrite.FRESH:
+        if is_taken:
+            second.append((" what is there is overwritten", "warn"))
+        elif rule is Overwrite.FRESH:
             second.append((" nothing is in the way there", "dim"))
         else:
             second += [(" files that differ: ", "dim"), (POLICY_WORDS[rule], "warn")]
@@ -326,6 +327,7 @@ class Planning(Shared):
                 facts=facts,
                 confirm=bool(word),
                 word=word,
+                secret=self.hold.reader.keys.get(plan.selection.store, ("", b""))[1],
             )
         )
         text = plan.selection.to_text()
@@ -338,8 +340,8 @@ class Planning(Shared):
         if plan.image_bytes is not None:
             what = "the device" if plan.is_device else "the file"
             size = fmt.size(plan.image_bytes)
-            there = f"{what} {target} is overwritten" if plan.target_exists else f"to {target}"
-            return os.path.basename(plan.selection.target) or "/", (f"{size}, {there}",)
+            there = f"{what} is overwritten with {size}:" if plan.target_exists else f"{size} to"
+            return os.path.basename(plan.selection.target) or "/", (there, target)
         replaced = plan.replaced
         if is_system_path(plan.selection.target):
             facts = (f"{target} belongs to the running system", f"{replaced:,} files are replaced")

@@ -114,6 +114,7 @@ class Shared(View):
             decisions=marks.decisions if marks else {},
             policy=self.policy,
             without=self.without,
+            keyfile=self.hold.reader.keys.get(place.store, ("", b""))[0],
         )
 
     # Each is somewhere else -----------------------------------------------------------------------

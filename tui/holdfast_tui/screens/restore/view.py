@@ -8,16 +8,24 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal
 
+from holdfast.errors import KeyProblem
 from holdfast.ids import Namespace, SnapshotId
 from holdfast.shown import printable
 from holdfast_tui import keymap
-from holdfast_tui.archive_reader import ArchiveReader, Differs, archives_of
+from holdfast_tui.archive_reader import (
+    ArchiveReader,
+    Differs,
+    archives_of,
+    check_key,
+    needs_passphrase,
+)
 from holdfast_tui.model.files import FileRow, FileTable
 from holdfast_tui.model.marks import PathMarks
 from holdfast_tui.model.request import Target
@@ -27,6 +35,7 @@ from holdfast_tui.model.snapshots import Catalogue, SnapshotRow
 from holdfast_tui.model.stores import StoreFacts
 from holdfast_tui.model.tasks import TaskBoard
 from holdfast_tui.render import fmt
+from holdfast_tui.render.clean import clean
 from holdfast_tui.screens.restore import columns
 from holdfast_tui.screens.restore.columns import ArchiveRow, GroupRow, text_of
 from holdfast_tui.screens.restore.finding import Finding
@@ -355,7 +364,10 @@ class RestoreView(Planning, Finding, OtherSide, Looking):
 
     def left_failed(self, error: Exception) -> None:
         """Instead of rows: what failed."""
-        self.left.set_error(str(error), getattr(error, "hint", None) or "h goes out.")
+        hint = getattr(error, "hint", None) or "h goes out."
+        if isinstance(error, KeyProblem):
+            hint = "i names the key file; h goes out."
+        self.left.set_error(str(error), hint)
 
     def open_archive(self, name: str, *, path: bytes = b"", cursor: object = None) -> None:
         """Go into an archive: a tree to its directory `path`, anything else to its own page."""
@@ -385,7 +397,7 @@ class RestoreView(Planning, Finding, OtherSide, Looking):
                 self.target = self.default_target(snapshot)
             self.left.path_marks = self.marks.setdefault(name, PathMarks())
             if self.archive.is_tree:
-                self.open_folder(there, cursor=cursor)
+                self.open_folder(there, cursor=cursor or (path if path != there else None))
                 self._look_for_damage(self.archive)
             else:
                 self.show_image(self.archive)
@@ -519,8 +531,6 @@ class RestoreView(Planning, Finding, OtherSide, Looking):
         reading = ""
         if self.table is not None and not self.table.is_complete and len(self.table):
             reading = f"reading {len(self.table):,} "
-        from holdfast_tui.render.clean import clean
-
         self.left.title(clean(path), f"{reading}{where}")
 
     def on_row_list_marked(self, message: RowList.Marked) -> None:
@@ -532,6 +542,51 @@ class RestoreView(Planning, Finding, OtherSide, Looking):
         message.stop()
         if message.rows is self.left and self.has_class("-preview"):
             self.show_preview()
+
+    # Encryption -----------------------------------------------------------------------------------
+
+    def action_keyfile(self) -> None:
+        """Name the key of the store's encrypted snapshots."""
+        reader, store = self.hold.reader, self.place.store
+
+        def known(path: str) -> None:
+            self.hold.ask_line("key file", partial(self._take_keyfile, store), value=path)
+
+        if store:
+            self.read(lambda: reader.key_path(store), known, group="key")
+        else:
+            self.say("go into a group first; its store's key is asked for")
+
+    def _take_keyfile(self, store: str, typed: str) -> None:
+        path = os.path.abspath(os.path.expanduser(typed.strip()))
+
+        def asks(*, is_locked: bool) -> None:
+            if is_locked:
+                then = partial(self._try_key, store, path)
+                self.hold.ask_line("its passphrase", then, secret=True)
+            else:
+                self._use_key(store, path, b"")
+
+        if typed.strip():
+            self.read(
+                lambda: needs_passphrase(path), lambda found: asks(is_locked=found), group="key"
+            )
+
+    def _try_key(self, store: str, path: str, typed: str) -> None:
+        passphrase = os.fsencode(typed)
+        self.say("opening the key ...")
+        self.read(
+            lambda: check_key(path, passphrase),
+            lambda _none: self._use_key(store, path, passphrase),
+            group="key",
+        )
+
+    def _use_key(self, store: str, path: str, passphrase: bytes) -> None:
+        self.hold.reader.keys[store] = (path, passphrase)
+        self.say(f"snapshots of {store} are opened with {clean(path)}", "good")
+        place = self.place
+        if place.store == store and place.snapshot is not None:
+            self.open_snapshot(store, place.snapshot, archive=place.archive, path=place.path)
 
     # Rules ----------------------------------------------------------------------------------------
 

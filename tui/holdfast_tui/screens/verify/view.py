@@ -479,6 +479,31 @@ class VerifyView(OneStore):
 
         self.read_long("finding the files", find, then)
 
+    def action_good(self) -> None:
+        """To the newest backup of the group that no damage reaches, and there to the same path."""
+        file = self._files.current if self.hold.focused is self._files else None
+        of, catalogue, damage = file or self._hits.current, self.catalogue, self._damage
+        if of is None or catalogue is None or damage is None:
+            self.say("nothing here is damaged")
+            return
+        group = of.snapshot.group
+        rows = catalogue.groups.get(group, ())
+        good = model.newest_good(rows, damage.reached, self.now_s)
+        if good is None:
+            self.say(f"no backup of {group} is undamaged; the ways out tell more", "warn")
+            return
+        self.hold.go(
+            "restore",
+            Target(
+                store=self.store_name,
+                ns=str(group.ns),
+                group=str(group),
+                snapshot=str(good.snapshot),
+                archive=of.archive,
+                path="" if file is None else file.path,
+            ),
+        )
+
     def action_log(self) -> None:
         catalogue = self.catalogue
         hit = self._hits.current

@@ -109,6 +109,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
         self._store_feeds: dict[str, StoreFeed] = {}
         self._launcher: Any = None
         self._asked = 0  # dialogs that were asked for and have not answered
+        self._top_bar, self._key_bar = TopBar(id="top"), KeyBar(id="keys")
         for theme in textual_themes():
             self.register_theme(theme)
         self.set_reactive(App.theme, self.look.theme)  # before the first style sheet is read
@@ -126,11 +127,11 @@ class HoldfastApp(App[str], inherit_bindings=False):
     # Life -----------------------------------------------------------------------------------------
 
     def compose(self) -> ComposeResult:
-        yield TopBar(id="top")
+        yield self._top_bar
         name, _target = self._start
         yield ContentSwitcher(_new_view(name), id="views", initial=f"view-{name}")
         yield PromptRow()
-        yield KeyBar(id="keys")
+        yield self._key_bar
 
     def get_default_screen(self) -> Screen[Any]:
         """With the classes it will have, so that nothing is styled twice."""
@@ -374,10 +375,9 @@ class HoldfastApp(App[str], inherit_bindings=False):
         return self.clock.now_s() - 7 * DAY_S
 
     def _update_bars(self) -> None:
-        for bar in self.query(TopBar):
-            bar.update()
-        for keys in self.query(KeyBar):
-            keys.update()
+        for bar in (self._top_bar, self._key_bar):
+            if bar.is_attached:
+                bar.update()
 
     def on_resize(self, event: Resize) -> None:
         del event

@@ -16,7 +16,7 @@ def tmux(bench: Bench, tmp_path: Path) -> Tmux:
 def test_a_backup_survives_the_window_it_was_started_from(bench: Bench, tmux: Tmux) -> None:
     """Goal: jobs do not end with the terminal. Method: start one, kill the window, come back."""
     path = bench.home / "slow.raw"
-    path.write_bytes(os.urandom(10 << 20))
+    path.write_bytes(os.urandom(6 << 20))
     with tmux:
         tmux.wait_for("> main")
         tmux.press("B")

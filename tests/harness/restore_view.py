@@ -63,10 +63,15 @@ async def restore_to(pilot: Pilot[str], target: Path) -> None:
     await answer(pilot, str(target))
 
 
-async def planned(pilot: Pilot[str]) -> str:
-    """R, and the text of the plan."""
-    await press(pilot, "R")
-    await until(pilot, lambda: isinstance(pilot.app.screen, PlanDialog), what="the plan")
+async def planned(pilot: Pilot[str], key: str = "R") -> str:
+    """R (or c in a plan, for the next rule), and the text of the plan that comes."""
+    before = pilot.app.screen
+    await press(pilot, key)
+
+    def is_there() -> bool:
+        return isinstance(pilot.app.screen, PlanDialog) and pilot.app.screen is not before
+
+    await until(pilot, is_there, what="the plan")
     screen = pilot.app.screen
     assert isinstance(screen, PlanDialog)
     return "\n".join(text_of(line) for line in screen._lines)

@@ -22,7 +22,6 @@ from tests.harness.tui import Bench, app_of, opened, press, screen_text, settled
 from textual.pilot import Pilot
 
 from holdfast.archive.open import OpenSnapshot
-from holdfast.archive.restore_rules import Overwrite
 from holdfast.datastore.store import Access, Datastore
 from holdfast.ids import SnapshotId
 
@@ -175,10 +174,10 @@ async def test_conflicts_are_counted_before_and_follow_the_rule(bench: Bench) ->
         plan = await planned(pilot)
         assert "restored beside, as NAME.restored" in plan
         await press(pilot, "escape")
-        while view.policy is not Overwrite.ALWAYS:
-            await go(pilot, "c")
-        plan = await planned(pilot)
-        assert "1 replaced" in plan
+        await go(pilot, "c")
+        assert "left as they are" in await planned(pilot)
+        await planned(pilot, "c")
+        assert "1 replaced" in await planned(pilot, "c")
         await press(pilot, "enter")
         await pilot.pause(0.2)
         assert "Type 1 to go on" in screen_text(pilot)
@@ -189,6 +188,8 @@ async def test_conflicts_are_counted_before_and_follow_the_rule(bench: Bench) ->
         await ended(pilot)
 
         assert (target / API).read_text() == "server { # first\n}\n" * 9
+        await go(pilot, "space")
+        assert "keep both" in screen_text(pilot)  # replacing is chosen for each restore
         assert view.host is not None
         assert view.host.exists
 

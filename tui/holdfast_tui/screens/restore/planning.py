@@ -373,6 +373,7 @@ class Planning(Shared):
 
     def _ended(self, task: Task) -> None:
         if task.word in ("ok", "warning"):
+            self.policy = Overwrite.KEEP_BOTH  # a rule that replaces files is chosen each time
             self.hold.state.set(_STATE, None)
             self.read(self.hold.state.save, lambda _none: None, group="state")
         if self.archive is not None:

@@ -31,6 +31,7 @@ from holdfast.host.clock import SYSTEM_CLOCK
 from holdfast.ids import SnapshotId
 from holdfast.operations.progress import NullProgress
 from holdfast.operations.vm_backup import VmBackupOutcome, VmBackupRequest, back_up_vm
+from holdfast.operations.vm_machines import remove_machine
 from holdfast.units import MIB
 
 ENV = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -164,6 +165,27 @@ def test_full_then_incremental_reads_only_what_changed(setup: Setup) -> None:
     assert [len(found) for found in names] == [1, 1]
     about = setup.store.read_blob(third.summary.snapshot, "machine.json.blob")
     assert b"vd0" in about
+
+
+def test_a_machine_known_under_two_names_has_bitmaps_for_each(setup: Setup) -> None:
+    guest, first = setup.machine.guest, setup.name
+    setup.name = "other"
+    setup.add()
+    taken: dict[str, VmBackupOutcome] = {}
+    for number in range(3):
+        for name in (first, "other"):
+            setup.name = name
+            guest(0, f"write -P {number * 2 + len(taken) + 1} {number * 8}M 100k")
+            taken[name] = setup.back_up()
+            setup.check(taken[name], setup.now())
+    assert [disk.full_reason for one in taken.values() for disk in one.disks] == [None] * 4
+
+    remove_machine(setup.records, "other", NullProgress())
+
+    assert [len(setup.machine.bitmaps(disk)) for disk in (0, 1)] == [1, 1]
+    setup.name = "other"
+    setup.add()  # known again
+    setup.check(setup.back_up(), setup.now())
 
 
 def _fail_after(monkeypatch: pytest.MonkeyPatch, reads: int) -> None:

@@ -25,12 +25,12 @@ from holdfast.block.vm_graph import GRANULARITY_BYTES, PREFIX, Action
 from holdfast.block.vm_record import DiskChain
 
 FROZEN_MAX: Final = 3
-_TAG_DIGITS: Final = 8
+_TAG_DIGITS: Final = 12
 
 
-def store_tag(store: str) -> str:
-    """A short mark of a store and namespace for names of bitmaps."""
-    return hashlib.sha256(store.encode()).hexdigest()[:_TAG_DIGITS]
+def bitmap_tag(mark: str, store: str) -> str:
+    """What names of bitmaps begin with: a digest of a machine's record, a store and a namespace."""
+    return hashlib.sha256(f"{mark}|{store}".encode()).hexdigest()[:_TAG_DIGITS]
 
 
 def bitmap_name(tag: str, epoch: int) -> str:

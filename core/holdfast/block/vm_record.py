@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -59,6 +60,8 @@ class VmRecord:
         filters: of ours that may be above its disks: the device's path and the disk's node, each.
         pauses: whether the machine may be paused because a backup takes its moment.
         stores: for each store and namespace, its chains by disk.
+        mark: of this record alone; bitmaps that carry another one are not ours, though the machine
+            may be the same: known under a second name, or known again after it was forgotten.
     """
 
     name: str
@@ -70,6 +73,7 @@ class VmRecord:
     filters: dict[str, list[str]] = field(default_factory=dict)
     pauses: bool = False
     stores: dict[str, dict[str, DiskChain]] = field(default_factory=dict)
+    mark: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
 def check_name(name: str) -> None:

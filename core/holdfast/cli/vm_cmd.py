@@ -115,7 +115,7 @@ def _list(args: Namespace, console: Console) -> int:
 
 
 def _remove(args: Namespace, console: Console) -> int:
-    _records(args).remove(args.name)
+    vm_machines.remove_machine(_records(args), args.name, console.progress())
     if args.json:
         console.document({"name": args.name})
     return EXIT_OK

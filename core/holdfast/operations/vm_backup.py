@@ -21,9 +21,9 @@ from holdfast.block.vm_chain import (
     DiskPlan,
     bitmap_epochs,
     bitmap_name,
+    bitmap_tag,
     chunks_to_read,
     plan_disk,
-    store_tag,
 )
 from holdfast.block.vm_disks import VmDisk, find_disks, flush_host_cache, refuse_iothreads
 from holdfast.block.vm_graph import (
@@ -201,7 +201,7 @@ async def _back_up(
                 session=session,
                 progress=progress,
                 tell=tell,
-                tag=store_tag(key),
+                tag=bitmap_tag(record.mark, key),
                 key=key,
                 qmp=qmp,
             )
@@ -463,6 +463,13 @@ async def _accept(run: _Run, snapshot: str) -> None:
             with suppress(FileNotFoundError):
                 files.unlink(run.partial_path(plan.disk.name))
     await _drop_bitmaps(run.qmp, await find_disks(run.qmp), run.tag, before=run.now)
+
+
+async def drop_all_bitmaps(qmp: Qmp, record: VmRecord) -> None:
+    """Remove whatever records for this machine's backups, in every store."""
+    for key in record.stores:
+        tag = bitmap_tag(record.mark, key)
+        await _drop_bitmaps(qmp, await find_disks(qmp), tag, before=record.epoch + 1)
 
 
 async def _drop_bitmaps(qmp: Qmp, disks: Sequence[VmDisk], tag: str, *, before: int) -> None:

@@ -9,7 +9,7 @@ from holdfast.block.vm_disks import find_disks
 from holdfast.block.vm_record import VmRecord, VmRecords, check_name
 from holdfast.errors import BadRequest, HoldfastError
 from holdfast.operations.progress import Progress
-from holdfast.operations.vm_backup import clean_up
+from holdfast.operations.vm_backup import clean_up, drop_all_bitmaps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +61,30 @@ def look(record: VmRecord) -> MachineView:
 
 def list_machines(records: VmRecords) -> list[MachineView]:
     return [look(records.load(name)) for name in records.names()]
+
+
+def remove_machine(records: VmRecords, name: str, progress: Progress) -> None:
+    """Forget a machine, and leave nothing in it if it answers.
+
+    Raises:
+        NotFound, Busy: there is no such machine, or another run works on it.
+    """
+
+    async def clean(record: VmRecord) -> None:
+        qmp = await Qmp.connect(record.qmp)
+        try:
+            await clean_up(qmp, records, record, progress)
+            await drop_all_bitmaps(qmp, record)
+        finally:
+            await qmp.close()
+
+    record = records.load(name)
+    with records.locked(name):
+        try:
+            asyncio.run(clean(record))
+        except HoldfastError as error:
+            progress.warn(f"its dirty bitmaps, if it has any, stay in it: {error.message}")
+        records.remove(name)
 
 
 def clean_up_machine(records: VmRecords, name: str, progress: Progress) -> list[str]:

@@ -94,6 +94,7 @@ class Holdfast:
 
     def prepare(self) -> None:
         shutil.rmtree(self._rig.work / "store", ignore_errors=True)
+        (self._rig.work / "none.toml").unlink(missing_ok=True)
         self._run("init", self._rig.work / "store")
 
     def backup(self, kind: str) -> measure.Run:

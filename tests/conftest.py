@@ -1,6 +1,7 @@
 """Settings that all tests share."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,10 @@ settings.load_profile("holdfast")
 
 # Programs that tests start are compiled once, as an installed one is, and not at every start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# A shell makes what it starts with & deaf to Ctrl-C, and programs that tests start would inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ def test_what_the_guide_shows_is_what_happens(
     wrapper = bin_directory / "holdfast"
     wrapper.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m holdfast "$@"\n')
     wrapper.chmod(0o755)
-    script, marks = ["cd " + str(quick_path)], []
+    script, marks = ["trap 'kill $(jobs -p) 2>/dev/null' EXIT", "cd " + str(quick_path)], []
     for number, step in enumerate(_steps(page)):
         mark = f"=={number}-of-{page.stem}=="
         marks.append(mark)

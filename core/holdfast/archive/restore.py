@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _DIRECTORY_MODE: Final = 0o700
 _TOLD_AT_BYTES: Final = 16 * MIB
-_FILES_ALONE: Final = 256  # made by this process before it starts another for small ones
+_FILES_ALONE: Final = 256  # met before another process is started for small ones
 _DEPTH_MAX: Final = OPEN_LEVELS_MAX // 2  # deeper directories may be closed while they are in use
 
 ResolveLink = Callable[[Entry], Entry]
@@ -304,7 +304,9 @@ class TreeRestore:
     def _file(self, entry: Entry, level: Level) -> None:
         """A regular file: left to the other process if it is small and its content is at hand."""
         self._files += 1
-        maker = self._maker or self._start_maker()
+        if self._files == _FILES_ALONE:
+            self._maker = self._start_maker()
+        maker = self._maker
         if maker is not None and level.depth <= _DEPTH_MAX and maker.takes(entry):
             content = self._contents.view_at_hand(entry) if entry.size else memoryview(b"")
             if content is not None:
@@ -324,18 +326,17 @@ class TreeRestore:
         self._here.file(entry, dir_fd, content)
 
     def _start_maker(self) -> "FileProcess | None":
-        """Another process to make files, if there are many and a processor for it."""
-        if self._files > _FILES_ALONE and gate.active is None:
-            from holdfast.archive import restore_process
+        """Another process to make files, if there is a processor for it."""
+        from holdfast.archive import restore_process
 
-            if restore_process.is_worth_it():
-                self._maker = restore_process.FileProcess(
-                    self._rules,
-                    finish=self._finish,
-                    warn=self._progress.warn,
-                    elsewhere=self._here.elsewhere,
-                )
-        return self._maker
+        if gate.active is not None or not restore_process.is_worth_it():
+            return None
+        return restore_process.FileProcess(
+            self._rules,
+            finish=self._finish,
+            warn=self._progress.warn,
+            elsewhere=self._here.elsewhere,
+        )
 
     def _drain(self) -> None:
         """Wait for everything that was left to the other process."""

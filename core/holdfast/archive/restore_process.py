@@ -13,7 +13,8 @@ apart. Messages are marshal, safe here since both ends are the same program. To 
 
 and back come, after each batch, what had to be told in it and then ("done", None):
 
-    ("warn", text)  ("elsewhere", (start, path))  ("full", (text, hint))  ("outcome", counts)
+    ("warn", text)  ("elsewhere", (start, path))  ("full", (text, hint))  ("failed", text)
+    ("outcome", counts)
 
 No more is under way than the socket holds, so sending never waits, and neither side can wait for
 the other for ever. A maker whose reader died sees the socket close, and ends.
@@ -25,7 +26,6 @@ import mmap
 import os
 import signal
 import socket
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -38,7 +38,8 @@ from holdfast.archive.restore_entries import EntryRestore
 from holdfast.archive.restore_levels import Level
 from holdfast.archive.restore_rules import Overwrite, RestoreOutcome, RestoreRules
 from holdfast.archive.restore_without import Without
-from holdfast.errors import DamagedData, HoldfastError, NoSpace
+from holdfast.errors import HoldfastError, NoSpace
+from holdfast.host import interpreter
 from holdfast.host.files import explained
 from holdfast.units import KIB, MIB
 
@@ -52,10 +53,6 @@ _FILE_WORDS_BYTES: Final = 128  # what a file's numbers take in a message
 _MESSAGE_BYTES_MAX: Final = 1 * MIB
 _FDS_MAX: Final = _BATCH_FILES
 _PLAIN: Final = Metadata(Stat(0))[1:]
-_PROGRAM: Final = (
-    "import sys; sys.path[:] = {path!r}; "
-    "from holdfast.archive.restore_process import make_for_parent; make_for_parent({ring})"
-)
 
 
 def is_worth_it() -> bool:
@@ -108,7 +105,9 @@ class FileProcess:
                 self._memory = mmap.mmap(ring, _RING_BYTES)
                 self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 with theirs:
-                    self.pid = _spawn(theirs.fileno(), ring)
+                    self.pid = interpreter.spawn(
+                        __name__, make_for_parent.__name__, ring, stdin=theirs.fileno()
+                    )
             finally:
                 os.close(ring)
         self._send((rules.overwrite.value, rules.without.value), [])
@@ -278,19 +277,6 @@ def _is_readable(channel: socket.socket) -> bool:
     return True
 
 
-def _spawn(channel: int, ring: int) -> int:
-    path = [entry for entry in sys.path if entry]
-    return os.posix_spawn(
-        sys.executable,
-        [sys.executable, "-I", "-S", "-c", _PROGRAM.format(path=path, ring=ring)],
-        os.environ,
-        file_actions=[
-            (os.POSIX_SPAWN_DUP2, ring, ring),  # inherited as it is
-            (os.POSIX_SPAWN_DUP2, channel, 0),
-        ],
-    )
-
-
 # In the maker ------------------------------------------------------------------------------------
 
 
@@ -376,5 +362,3 @@ class _Maker:
             self._maker.file(entry, dir_fd, pieces)
         except OSError as error:
             self._maker.failed(error)
-        except DamagedData as error:
-            self._maker.damaged(error)

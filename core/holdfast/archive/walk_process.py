@@ -19,7 +19,6 @@ import marshal
 import os
 import signal
 import struct
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final, Self
@@ -28,6 +27,7 @@ from holdfast import errors
 from holdfast.archive.walk import Event, TreeWalk, WalkRules
 from holdfast.archive.walk_contents import RING_BYTES, ContentReader, Contents
 from holdfast.errors import BadRequest, HoldfastError, NotFound, Refused
+from holdfast.host import interpreter
 from holdfast.host.files import explained
 from holdfast.units import MIB
 
@@ -35,10 +35,6 @@ _LENGTH: Final = struct.Struct("<I")
 _F_SETPIPE_SZ: Final = 1031
 _COMPLETE: Final = "complete"
 _KINDS: Final = {kind.kind: kind for kind in (BadRequest, NotFound, Refused)}
-_PROGRAM: Final = (
-    "import sys; sys.path[:] = {path!r}; "
-    "from holdfast.archive.walk_process import walk_for_parent; walk_for_parent({ring})"
-)
 
 
 class WalkProcess:
@@ -60,17 +56,8 @@ class WalkProcess:
             try:
                 with suppress(OSError):  # only a matter of speed
                     _grow_pipe(writing)
-                path = [entry for entry in sys.path if entry]
-                program = _PROGRAM.format(path=path, ring=self._ring)
-                self.pid = os.posix_spawn(
-                    sys.executable,
-                    [sys.executable, "-I", "-S", "-c", program],
-                    os.environ,
-                    file_actions=[
-                        (os.POSIX_SPAWN_DUP2, self._ring, self._ring),  # inherited as it is
-                        (os.POSIX_SPAWN_DUP2, told, 0),
-                        (os.POSIX_SPAWN_DUP2, writing, 1),
-                    ],
+                self.pid = interpreter.spawn(
+                    __name__, walk_for_parent.__name__, self._ring, stdin=told, stdout=writing
                 )
             except BaseException:
                 self._close()

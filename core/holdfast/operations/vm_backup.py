@@ -467,9 +467,9 @@ async def _accept(run: _Run, snapshot: str) -> None:
 
 async def drop_all_bitmaps(qmp: Qmp, record: VmRecord) -> None:
     """Remove whatever records for this machine's backups, in every store."""
+    disks = await find_disks(qmp)
     for key in record.stores:
-        tag = bitmap_tag(record.mark, key)
-        await _drop_bitmaps(qmp, await find_disks(qmp), tag, before=record.epoch + 1)
+        await _drop_bitmaps(qmp, disks, bitmap_tag(record.mark, key), before=record.epoch + 1)
 
 
 async def _drop_bitmaps(qmp: Qmp, disks: Sequence[VmDisk], tag: str, *, before: int) -> None:

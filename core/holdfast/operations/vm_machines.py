@@ -78,10 +78,10 @@ def remove_machine(records: VmRecords, name: str, progress: Progress) -> None:
         finally:
             await qmp.close()
 
-    record = records.load(name)
+    records.load(name)  # which refuses a name nobody knows before it is locked
     with records.locked(name):
         try:
-            asyncio.run(clean(record))
+            asyncio.run(clean(records.load(name)))
         except HoldfastError as error:
             progress.warn(f"its dirty bitmaps, if it has any, stay in it: {error.message}")
         records.remove(name)

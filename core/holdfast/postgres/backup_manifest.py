@@ -1,9 +1,9 @@
 """`backup_manifest` as the server's tools want it, for a cluster put together by us.
 
-JSON text, version 1, or 2 from PostgreSQL 17 on: every file with its size, time and, where it is known, SHA-256; the range of
-WAL without which it is nothing; in the last line the SHA-256 of all bytes before that line. With
-it pg_verifybackup can say that what was restored is what was backed up. Source: PostgreSQL manual,
-Backup Manifest Format.
+JSON text, version 1, or 2 from PostgreSQL 17 on: every file with its size, time and, where it is
+known, SHA-256; the range of WAL without which it is nothing; in the last line the SHA-256 of all
+bytes before that line. With it pg_verifybackup can say that what was restored is what was backed
+up. Source: PostgreSQL manual, Backup Manifest Format.
 """
 
 import json

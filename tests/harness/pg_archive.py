@@ -1,6 +1,7 @@
 """An archive of a made-up cluster in a real store: WAL carried from a stage, bases as manifests."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -111,3 +112,12 @@ class MadeArchive:
             stage=self.stage if with_stage else None,
         )
         return look(request, clock=self.clock)
+
+
+def new_archive(place: Path, store: Datastore) -> Iterator[MadeArchive]:
+    """For a fixture: an archive in a namespace of its own."""
+    ns = Namespace((f"t{len(store.namespaces())}",))
+    store.create_namespace(ns)
+    made = MadeArchive(place, store, ns)
+    yield made
+    made.stage.close()

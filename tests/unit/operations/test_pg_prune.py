@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.harness.pg_archive import MadeArchive, at
+from tests.harness.pg_archive import MadeArchive, at, new_archive
 from tests.harness.stores import empty_store
 
 from holdfast.datastore.retention import RetentionPolicy
 from holdfast.datastore.store import Datastore
 from holdfast.errors import Refused
-from holdfast.ids import Namespace
 from holdfast.operations.forget import ForgetRequest, forget
 from holdfast.operations.pg_prune import PgDecision, PgPruneRequest, carry_out, plan
 from holdfast.operations.progress import NullProgress
@@ -29,14 +28,6 @@ def store() -> Iterator[Datastore]:
 @pytest.fixture
 def archive(tmp_path: Path, store: Datastore) -> Iterator[MadeArchive]:
     yield from new_archive(tmp_path, store)
-
-
-def new_archive(place: Path, store: Datastore) -> Iterator[MadeArchive]:
-    ns = Namespace((f"t{len(store.namespaces())}",))
-    store.create_namespace(ns)
-    made = MadeArchive(place, store, ns)
-    yield made
-    made.stage.close()
 
 
 def decide(archive: MadeArchive, *, last: int, pitr_s: int | None = None) -> list[PgDecision]:

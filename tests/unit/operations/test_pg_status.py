@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.harness.pg_archive import MadeArchive, at
+from tests.harness.pg_archive import MadeArchive, at, new_archive
 from tests.harness.stores import empty_store
 from tests.harness.wal_files import CLUSTER_ID, SEGMENT
 
 from holdfast.datastore.store import Datastore
 from holdfast.errors import NotFound
-from holdfast.ids import Namespace, epoch_to_name
+from holdfast.ids import epoch_to_name
 from holdfast.jobs.request_flags import RequestFlags
 from holdfast.operations.findings import Level
 from holdfast.operations.pg_view import ClusterStatus, describe
@@ -27,12 +27,7 @@ def store() -> Iterator[Datastore]:
 
 @pytest.fixture
 def archive(tmp_path: Path, store: Datastore) -> Iterator[MadeArchive]:
-    """Each test has a namespace of its own."""
-    ns = Namespace((f"t{len(store.namespaces())}",))
-    store.create_namespace(ns)
-    made = MadeArchive(tmp_path, store, ns)
-    yield made
-    made.stage.close()
+    yield from new_archive(tmp_path, store)
 
 
 def texts(status: ClusterStatus) -> list[str]:

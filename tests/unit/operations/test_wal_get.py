@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.harness.pg_archive import CLUSTER, MadeArchive
+from tests.harness.pg_archive import CLUSTER, MadeArchive, new_archive
 from tests.harness.stores import empty_store
 from tests.harness.wal_files import SEGMENT, segment_bytes
 
@@ -31,11 +31,7 @@ def store() -> Iterator[Datastore]:
 
 @pytest.fixture
 def archive(tmp_path: Path, store: Datastore) -> Iterator[MadeArchive]:
-    ns = Namespace((f"t{len(store.namespaces())}",))
-    store.create_namespace(ns)
-    made = MadeArchive(tmp_path, store, ns)
-    yield made
-    made.stage.close()
+    yield from new_archive(tmp_path, store)
 
 
 def fetch(

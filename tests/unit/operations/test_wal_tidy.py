@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.harness.pg_archive import MadeArchive
+from tests.harness.pg_archive import MadeArchive, new_archive
 from tests.harness.stores import empty_store
 from tests.harness.wal_files import SEGMENT, write_segment
 
 from holdfast.datastore.store import Datastore
 from holdfast.errors import Refused
-from holdfast.ids import Namespace
 from holdfast.operations.wal_get import Archive, GetRequest, get
 from holdfast.operations.wal_tidy import tidy_stage
 from holdfast.postgres.wal_catalogue import WalCatalogue
@@ -27,11 +26,7 @@ def store() -> Iterator[Datastore]:
 
 @pytest.fixture
 def archive(tmp_path: Path, store: Datastore) -> Iterator[MadeArchive]:
-    ns = Namespace((f"t{len(store.namespaces())}",))
-    store.create_namespace(ns)
-    made = MadeArchive(tmp_path, store, ns)
-    yield made
-    made.stage.close()
+    yield from new_archive(tmp_path, store)
 
 
 def generations(archive: MadeArchive) -> list[str]:

@@ -16,12 +16,11 @@ from typing import Final
 
 from holdfast.errors import DamagedData, Refused, TemporaryFailure
 from holdfast.host import files
-from holdfast.operations.pg_source import NOW, Ended, checked_control
+from holdfast.operations.pg_source import Ended, ReceivedSource
 from holdfast.operations.pg_tree import Parent
 from holdfast.postgres.backup_manifest import check_received, manifest_of
 from holdfast.postgres.backup_record import BackupRecord, Position
 from holdfast.postgres.base_backup_stream import Place, hold_wal, stream, upload_manifest
-from holdfast.postgres.control_file import ControlFile
 from holdfast.postgres.data_directory import VISIBILITY_FORK, relation_name
 from holdfast.postgres.libpq import ReplicationConnection
 from holdfast.postgres.recovery import LABEL_NAME, MAP_NAME
@@ -59,17 +58,12 @@ def native_refusal(facts: Row, server: Server, parent: BackupRecord | None) -> s
     return None
 
 
-class NativeSource:
+class NativeSource(ReceivedSource):
     """What the server sends over a replication connection, as files.
 
     Args:
-        server: a session, for the time.
-        facts: what the server said of itself.
-        connection: for libpq.
-        scratch: an empty directory with room for what will be sent.
-        spaces: where its tablespaces lie, by OID.
+        server, facts, connection, scratch, spaces, fast: see ReceivedSource.
         parent: the backup before, for an incremental one: what it is and has.
-        fast: see PgBackupRequest.
         warn: takes a sentence.
         on_file: takes the path of each file that comes.
     """
@@ -89,26 +83,13 @@ class NativeSource:
         warn: Callable[[str], None],
         on_file: Callable[[str], None],
     ) -> None:
-        self.data = os.path.join(scratch, "data")
-        self._server = server
-        self._facts = facts
-        self._connection = connection
-        self._scratch = scratch
-        self._spaces = spaces
+        super().__init__(server, facts, connection, scratch, spaces, fast=fast)
         self._parent = parent
-        self._fast = fast
         self._warn = warn
         self._on_file = on_file
-        self._control: ControlFile | None = None
         self._stop: Place | None = None
         self._trees: list[ReceivedTree] = []
         self._received: dict[bytes, tuple[int, str]] = {}
-
-    @property
-    def control(self) -> ControlFile:
-        if self._control is None:
-            raise AssertionError("nothing was streamed yet")
-        return self._control
 
     def begin(self, label: str) -> Position:
         """Have everything sent.
@@ -143,8 +124,7 @@ class NativeSource:
             connection.close()
             for tree in self._trees:
                 tree.close()
-        with files.explained(f"reading {self.data}"):
-            self._control = checked_control(self.data, self._facts)
+        self._check_control()
         return Position(lsn=start.lsn, timeline=start.timeline, time=self._now())
 
     def _receive(
@@ -164,9 +144,6 @@ class NativeSource:
             check_received(iter(partial(manifest.readline, _LINE_BYTES_MAX), b""), self._received)
         return start
 
-    def place(self, oid: int, _location: str) -> str:
-        return os.path.join(self._scratch, f"tablespace-{oid}")
-
     def end(self, start: Position) -> Ended:
         """What was sent ended here (DamagedData, HoldfastError, TemporaryFailure)."""
         if self._stop is None:
@@ -174,8 +151,9 @@ class NativeSource:
         if self._stop.timeline != start.timeline:
             raise TemporaryFailure("the timeline changed while the backup was taken; take it again")
         stop = Position(lsn=self._stop.lsn, timeline=start.timeline, time=self._now())
-        label = _INCREMENTAL_LINES.sub(b"", self._text(LABEL_NAME))
-        return Ended(stop, label, self._text(MAP_NAME) if self._spaces else b"")
+        label = _INCREMENTAL_LINES.sub(b"", self._text(LABEL_NAME, size_max=_TEXT_BYTES_MAX))
+        spaces = self._text(MAP_NAME, size_max=_TEXT_BYTES_MAX) if self._spaces else b""
+        return Ended(stop, label, spaces)
 
     def _receiver(self, oid: int | None) -> "ReceivedTree":
         if oid is not None and oid not in self._spaces:
@@ -187,14 +165,6 @@ class NativeSource:
             root, prefix = self.place(oid, ""), b"pg_tblspc/%d/" % oid
         self._trees.append(ReceivedTree(root, self._received, prefix, self._on_file))
         return self._trees[-1]
-
-    def _text(self, name: str) -> bytes:
-        path = os.path.join(self.data, name)
-        with files.explained(f"reading {path}"):
-            return files.read_file(path, size_max=_TEXT_BYTES_MAX)
-
-    def _now(self) -> str:
-        return str(self._server.row(f"SELECT {NOW} AS time")["time"])
 
 
 def uploaded_manifest(record: BackupRecord, parent: Parent) -> bytes:

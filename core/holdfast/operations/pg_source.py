@@ -163,10 +163,17 @@ class LocalSource:
         return Ended(stop, label, row["spcmapfile"].encode("utf-8", "surrogateescape"))
 
 
-class StreamedSource:
-    """A copy that pg_basebackup brings into a scratch directory."""
+class ReceivedSource:
+    """A copy that the server sends into a scratch directory; each way to have it sent is a class.
 
-    method = "stream"
+    Args:
+        server: a session, for the time.
+        facts: what the server said of itself.
+        connection: for libpq.
+        scratch: an empty directory with room for what will be sent.
+        spaces: where its tablespaces lie, by OID.
+        fast: see PgBackupRequest.
+    """
 
     def __init__(
         self,
@@ -178,24 +185,7 @@ class StreamedSource:
         *,
         fast: bool,
     ) -> None:
-        """Find pg_basebackup (NotFound).
-
-        Args:
-            server: a session, for the time at the end.
-            facts: what the server said of itself.
-            connection: for libpq.
-            scratch: an empty directory with room for the whole cluster.
-            spaces: where its tablespaces lie, by OID.
-            fast: see PgBackupRequest.
-        """
-        program = shutil.which("pg_basebackup")
-        if program is None:
-            raise NotFound(
-                "pg_basebackup is not installed, without which nothing can be streamed",
-                hint="install the PostgreSQL client programs",
-            )
         self.data = os.path.join(scratch, "data")
-        self._program = program
         self._server = server
         self._facts = facts
         self._connection = connection
@@ -209,6 +199,48 @@ class StreamedSource:
         if self._control is None:
             raise AssertionError("nothing was streamed yet")
         return self._control
+
+    def place(self, oid: int, _location: str) -> str:
+        return os.path.join(self._scratch, f"tablespace-{oid}")
+
+    def _check_control(self) -> None:
+        """Everything came (Refused, HoldfastError)."""
+        with files.explained(f"reading {self.data}"):
+            self._control = checked_control(self.data, self._facts)
+
+    def _text(self, name: str, *, size_max: int) -> bytes:
+        """A small file of the copy (HoldfastError)."""
+        path = os.path.join(self.data, name)
+        with files.explained(f"reading {path}"):
+            return files.read_file(path, size_max=size_max)
+
+    def _now(self) -> str:
+        return str(self._server.row(f"SELECT {NOW} AS time")["time"])
+
+
+class StreamedSource(ReceivedSource):
+    """A copy that pg_basebackup brings (NotFound: it is not installed)."""
+
+    method = "stream"
+
+    def __init__(
+        self,
+        server: Server,
+        facts: Row,
+        connection: str,
+        scratch: str,
+        spaces: Mapping[int, str],
+        *,
+        fast: bool,
+    ) -> None:
+        super().__init__(server, facts, connection, scratch, spaces, fast=fast)
+        program = shutil.which("pg_basebackup")
+        if program is None:
+            raise NotFound(
+                "pg_basebackup is not installed, without which nothing can be streamed",
+                hint="install the PostgreSQL client programs",
+            )
+        self._program = program
 
     def begin(self, label: str) -> Position:
         """Stream everything (HoldfastError with what pg_basebackup said, DamagedData)."""
@@ -228,8 +260,7 @@ class StreamedSource:
         if done.returncode:
             said = printable(b" ".join(done.stdout[-_SAID_BYTES:].split()))
             raise HoldfastError(f"pg_basebackup ended with {done.returncode}: {said}")
-        with files.explained(f"reading {self.data}"):
-            self._control = checked_control(self.data, self._facts)
+        self._check_control()
         text = self._label()
         start, timeline = _START.search(text), _TIMELINE.search(text)
         if start is None or timeline is None:
@@ -237,9 +268,6 @@ class StreamedSource:
         return Position(
             lsn=parse_lsn(start[1].decode()), timeline=int(timeline[1]), time=self._now()
         )
-
-    def place(self, oid: int, _location: str) -> str:
-        return os.path.join(self._scratch, f"tablespace-{oid}")
 
     def end(self, start: Position) -> Ended:
         """What was streamed ended here (DamagedData, HoldfastError)."""
@@ -257,12 +285,7 @@ class StreamedSource:
         return Ended(stop, self._label(), map_of(self._spaces) if self._spaces else b"")
 
     def _label(self) -> bytes:
-        path = os.path.join(self.data, LABEL_NAME)
-        with files.explained(f"reading {path}"):
-            return files.read_file(path, size_max=_LABEL_BYTES_MAX)
-
-    def _now(self) -> str:
-        return str(self._server.row(f"SELECT {NOW} AS time")["time"])
+        return self._text(LABEL_NAME, size_max=_LABEL_BYTES_MAX)
 
 
 def _escaped(path: str) -> str:

@@ -307,15 +307,15 @@ class Model:
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             try:
-                fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-            except OSError:  # not yet reading, or killed meanwhile
+                fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)  # fails when nobody reads
+                with os.fdopen(fd, "wb", buffering=0) as reader:
+                    reader.write(f"{text}\n".encode())
+            except OSError:  # not yet reading, or killed meanwhile, even between the two
                 if not _is_alive(int(fifo.name)):
                     return
                 pause(0.001)
-                continue
-            os.write(fd, f"{text}\n".encode())
-            os.close(fd)
-            return
+            else:
+                return
 
     def answer_somebody(self) -> None:
         if calls := self.calls():

@@ -86,6 +86,20 @@ class Program:
             assert result.code == code, (words, result.code, result.err, result.out[-2000:])
         return result
 
+    def peak_memory(self, *words: str | Path) -> int:
+        """Run `holdfast WORDS` and give the most memory one of its processes held, in KiB."""
+        child = subprocess.Popen(
+            [*self.command, *(str(word) for word in words)],
+            env=self.environment,
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        _pid, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        assert child.returncode == 0, words
+        return usage.ru_maxrss
+
     def json(self, *words: str | Path, code: int = 0) -> Any:  # JSON of many shapes
         """The JSON document of `holdfast --json WORDS`."""
         return self.run(*words, "--json", code=code).document

@@ -63,12 +63,14 @@ def _install() -> None:
 
 @contextmanager
 def writes_noted() -> Iterator[list[str]]:
-    """What was tried in between."""
+    """What was tried in between; the interpreter keeps no cache then, as with --read-only."""
     global _is_on  # noqa: PLW0603  # one hook per process
     _install()
     _seen.clear()
     _is_on = True
+    keeps_no_cache, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         yield _seen
     finally:
         _is_on = False
+        sys.dont_write_bytecode = keeps_no_cache

@@ -66,6 +66,8 @@ def _dispatch(words: list[str]) -> int:
     parser = arguments.parser_of(command, name)
     signals.install()
     args = arguments.parse(parser, [*before, *rest])
+    if args.read_only:
+        sys.dont_write_bytecode = True  # an installation that is not compiled yet stays so
     console = Console(args)
     full_name = journaled.full_name(command.name, args)
     if journaled.is_long(full_name):

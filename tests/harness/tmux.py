@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.harness.processes import has_ended
 from tests.harness.program import Program
 
 WAIT_S = 90.0
@@ -51,7 +52,7 @@ class Tmux:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._tmux("kill-server", check=False)
+        self.close_window()
 
     def open(self, *words: str) -> None:
         """A window that runs `holdfast WORDS` and closes with it."""
@@ -60,8 +61,11 @@ class Tmux:
         self._tmux("new-session", "-d", "-x", str(width), "-y", str(height), *command)
 
     def close_window(self) -> None:
-        """As if the terminal's window had been closed: everything in it gets SIGHUP."""
+        """As if the terminal's window had been closed: SIGHUP, and what runs in it puts its things away."""
+        pids = self._tmux("list-panes", "-a", "-F", "#{pane_pid}", check=False).split()
         self._tmux("kill-server", check=False)
+        for pid in pids:
+            assert has_ended(int(pid)), "the program outlives its window"
 
     def press(self, *keys: str) -> None:
         """Keys by tmux's names (`Enter`, `Escape`, `C-r`) or letters."""

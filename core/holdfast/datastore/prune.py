@@ -106,7 +106,14 @@ def freed_by(
 def carry_out(
     store: "Datastore", planned: Sequence[PlannedSnapshot], *, observer: Observer = NOBODY
 ) -> Pruned:
-    """Remove what the plan does not keep; snapshots that are in use or protected now stay.
+    """Remove what the plan does not keep, as `remove_all` does."""
+    return remove_all(store, removals(planned), observer=observer)
+
+
+def remove_all(
+    store: "Datastore", snapshots: Iterable[SnapshotId], *, observer: Observer = NOBODY
+) -> Pruned:
+    """Remove snapshots in the order given; those that are in use or protected now stay.
 
     Raises:
         ReadOnlyViolation: the store is not open for writing.
@@ -115,7 +122,7 @@ def carry_out(
     store.require_writable()
     removed: list[SnapshotId] = []
     refused: list[Refusal] = []
-    for snapshot in removals(planned):
+    for snapshot in snapshots:
         observer.item(str(snapshot))
         try:
             store.remove_snapshot(snapshot)

@@ -14,10 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from holdfast.datastore import prune as engine
-from holdfast.datastore.prune import Pruned, Refusal
+from holdfast.datastore.prune import Pruned
 from holdfast.datastore.retention import RetentionPolicy
 from holdfast.datastore.store import Datastore
-from holdfast.errors import Busy, NotFound, Protected
 from holdfast.host.clock import SYSTEM_CLOCK, Clock
 from holdfast.ids import BackupType, GroupId, SnapshotId
 from holdfast.operations.pg_view import BaseSeen, ClusterStatus, History
@@ -160,26 +159,15 @@ def carry_out(
         ReadOnlyViolation: the store is open for reading only.
         HoldfastError: the disk refused; what was removed before stays removed.
     """
-    store.require_writable()
     gone = [one.snapshot for one in decisions if not one.keeps]
     bases = [one for one in gone if one.group != wal_group]
     batches = [one for one in gone if one.group == wal_group]
-    removed: list[SnapshotId] = []
-    refused: list[Refusal] = []
     progress.phase("prune")
     progress.total(items=len(gone))
-    ordered = sorted(bases, key=lambda one: -one.time_s)
-    for snapshot in [*ordered, *sorted(batches, key=lambda one: one.time_s)]:
-        if refused and snapshot.group == wal_group:
-            break  # a base that stayed may need it; the next run decides anew
-        try:
-            store.remove_snapshot(snapshot)
-        except NotFound:  # somebody else was faster
-            removed.append(snapshot)
-        except (Busy, Protected) as error:
-            refused.append(Refusal(snapshot, error.message))
-            progress.warn(f"{snapshot} stays: {error.message}")
-        else:
-            removed.append(snapshot)
-        progress.advance(items=1)
-    return Pruned(tuple(removed), tuple(refused))
+    newest_first = sorted(bases, key=lambda one: -one.time_s)
+    done = engine.remove_all(store, newest_first, observer=progress)
+    if done.refused:
+        return done  # what stayed may need WAL; the next run decides anew
+    oldest_first = sorted(batches, key=lambda one: one.time_s)
+    also_done = engine.remove_all(store, oldest_first, observer=progress)
+    return Pruned(done.removed + also_done.removed, also_done.refused)

@@ -5,10 +5,11 @@
 Corpora (seeded, see corpora.py): many small files, large mixed files, a disk image with holes; with
 `--only share,...` also a copy of this machine's /usr/share, as an example of real small files.
 Steps: first backup into an empty repository; a second one with nothing changed; a restore; a check
-of every stored byte; a garbage collection. The tools take turns within every run, each in turn the first, page caches are
-warm (the corpus is read once before each first backup), making the repository is not counted, and
-what earlier steps left to write is flushed before each step, so that nobody pays for another. There
-is also the floor: the same bytes through sha256 and zstd-1 on two threads, nothing written.
+of every stored byte; a garbage collection. The tools take turns within every run, each in turn the
+first, page caches are warm (the corpus is read once before each first backup), making the repository
+is not counted, and what earlier steps left to write is flushed before each step, so that nobody pays
+for another. There is also the floor: the same bytes through sha256 and zstd-1 on two threads, nothing
+written.
 """
 
 import argparse

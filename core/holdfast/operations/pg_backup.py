@@ -35,7 +35,14 @@ from holdfast.ids import BackupType, GroupId, Namespace, SnapshotId, name_to_epo
 from holdfast.operations.pg_chain import read_record
 from holdfast.operations.pg_native import NativeSource, native_refusal
 from holdfast.operations.pg_parent import open_parent
-from holdfast.operations.pg_source import LocalSource, Source, StreamedSource, Way, remove_scratch
+from holdfast.operations.pg_source import (
+    LocalSource,
+    Sender,
+    Source,
+    StreamedSource,
+    Way,
+    remove_scratch,
+)
 from holdfast.operations.pg_tree import ClusterTrees, Parent
 from holdfast.operations.progress import NewBytesProgress, Progress
 from holdfast.postgres.backup_record import (
@@ -288,17 +295,23 @@ class _Run:
         with files.explained("making a scratch directory"):
             scratch = tempfile.mkdtemp(prefix="holdfast-stream-", dir=request.scratch or None)
         stack.callback(remove_scratch, scratch)
-        where = (server, self._facts, request.connection, scratch, _tablespaces(server))
+        sender = Sender(
+            server=server,
+            facts=self._facts,
+            connection=request.connection,
+            scratch=scratch,
+            spaces=_tablespaces(server),
+            fast=request.fast,
+        )
         if request.way is Way.NATIVE:
             self._source = NativeSource(
-                *where,
+                sender,
                 parent=self._parent,
-                fast=request.fast,
                 warn=self.warn,
                 on_file=self._progress.item,
             )
         else:
-            self._source = StreamedSource(*where, fast=request.fast)
+            self._source = StreamedSource(sender)
 
     def back_up(self, session: BackupSession, stack: ExitStack) -> BackupRecord:
         """Everything but the manifest."""

@@ -9,14 +9,14 @@ visibility maps: summaries do not record when a bit of theirs is cleared.
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
 from typing import Final
 
 from holdfast.errors import DamagedData, Refused, TemporaryFailure
 from holdfast.host import files
-from holdfast.operations.pg_source import Ended, ReceivedSource
+from holdfast.operations.pg_source import Ended, ReceivedSource, Sender
 from holdfast.operations.pg_tree import Parent
 from holdfast.postgres.backup_manifest import check_received, manifest_of
 from holdfast.postgres.backup_record import BackupRecord, Position
@@ -62,7 +62,7 @@ class NativeSource(ReceivedSource):
     """What the server sends over a replication connection, as files.
 
     Args:
-        server, facts, connection, scratch, spaces, fast: see ReceivedSource.
+        sender: what sends, and where to.
         parent: the backup before, for an incremental one: what it is and has.
         warn: takes a sentence.
         on_file: takes the path of each file that comes.
@@ -72,18 +72,13 @@ class NativeSource(ReceivedSource):
 
     def __init__(
         self,
-        server: Server,
-        facts: Row,
-        connection: str,
-        scratch: str,
-        spaces: Mapping[int, str],
+        sender: Sender,
         *,
         parent: tuple[BackupRecord, Parent] | None,
-        fast: bool,
         warn: Callable[[str], None],
         on_file: Callable[[str], None],
     ) -> None:
-        super().__init__(server, facts, connection, scratch, spaces, fast=fast)
+        super().__init__(sender)
         self._parent = parent
         self._warn = warn
         self._on_file = on_file
@@ -101,7 +96,7 @@ class NativeSource(ReceivedSource):
             HoldfastError: the scratch directory cannot be written.
         """
         manifest = None if self._parent is None else uploaded_manifest(*self._parent)
-        connection = ReplicationConnection(self._connection)
+        connection = ReplicationConnection(self._sender.connection)
         try:
             try:
                 hold_wal(connection)
@@ -111,7 +106,7 @@ class NativeSource(ReceivedSource):
                 )
             if manifest is not None:
                 upload_manifest(connection, manifest)
-            with files.explained(f"writing below {self._scratch}"):
+            with files.explained(f"writing below {self._sender.scratch}"):
                 start = self._receive(connection, label, is_incremental=manifest is not None)
         except QueryFailed as error:
             if manifest is None or error.sqlstate != _NOT_AS_THINGS_STAND:
@@ -131,12 +126,12 @@ class NativeSource(ReceivedSource):
         self, connection: ReplicationConnection, label: str, *, is_incremental: bool
     ) -> Place:
         """All that the server sends, held against its manifest; where the backup starts."""
-        with tempfile.TemporaryFile(dir=self._scratch) as manifest:
+        with tempfile.TemporaryFile(dir=self._sender.scratch) as manifest:
             start, self._stop = stream(
                 connection,
                 label,
                 self._receiver,
-                fast=self._fast,
+                fast=self._sender.fast,
                 is_incremental=is_incremental,
                 take_manifest=manifest.write,
             )
@@ -152,11 +147,11 @@ class NativeSource(ReceivedSource):
             raise TemporaryFailure("the timeline changed while the backup was taken; take it again")
         stop = Position(lsn=self._stop.lsn, timeline=start.timeline, time=self._now())
         label = _INCREMENTAL_LINES.sub(b"", self._text(LABEL_NAME, size_max=_TEXT_BYTES_MAX))
-        spaces = self._text(MAP_NAME, size_max=_TEXT_BYTES_MAX) if self._spaces else b""
+        spaces = self._text(MAP_NAME, size_max=_TEXT_BYTES_MAX) if self._sender.spaces else b""
         return Ended(stop, label, spaces)
 
     def _receiver(self, oid: int | None) -> "ReceivedTree":
-        if oid is not None and oid not in self._spaces:
+        if oid is not None and oid not in self._sender.spaces:
             raise TemporaryFailure(
                 "a tablespace was made while the backup began; take the backup again"
             )

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
@@ -163,10 +164,11 @@ class LocalSource:
         return Ended(stop, label, row["spcmapfile"].encode("utf-8", "surrogateescape"))
 
 
-class ReceivedSource:
-    """A copy that the server sends into a scratch directory; each way to have it sent is a class.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sender:
+    """A server that is to send its cluster, and where to.
 
-    Args:
+    Attributes:
         server: a session, for the time.
         facts: what the server said of itself.
         connection: for libpq.
@@ -175,23 +177,20 @@ class ReceivedSource:
         fast: see PgBackupRequest.
     """
 
-    def __init__(
-        self,
-        server: Server,
-        facts: Row,
-        connection: str,
-        scratch: str,
-        spaces: Mapping[int, str],
-        *,
-        fast: bool,
-    ) -> None:
-        self.data = os.path.join(scratch, "data")
-        self._server = server
-        self._facts = facts
-        self._connection = connection
-        self._scratch = scratch
-        self._spaces = spaces
-        self._fast = fast
+    server: Server
+    facts: Row
+    connection: str
+    scratch: str
+    spaces: Mapping[int, str]
+    fast: bool
+
+
+class ReceivedSource:
+    """A copy that the server sends into a scratch directory; each way to have it sent is a class."""
+
+    def __init__(self, sender: Sender) -> None:
+        self.data = os.path.join(sender.scratch, "data")
+        self._sender = sender
         self._control: ControlFile | None = None
 
     @property
@@ -201,12 +200,12 @@ class ReceivedSource:
         return self._control
 
     def place(self, oid: int, _location: str) -> str:
-        return os.path.join(self._scratch, f"tablespace-{oid}")
+        return os.path.join(self._sender.scratch, f"tablespace-{oid}")
 
     def _check_control(self) -> None:
         """Everything came (Refused, HoldfastError)."""
         with files.explained(f"reading {self.data}"):
-            self._control = checked_control(self.data, self._facts)
+            self._control = checked_control(self.data, self._sender.facts)
 
     def _text(self, name: str, *, size_max: int) -> bytes:
         """A small file of the copy (HoldfastError)."""
@@ -215,7 +214,7 @@ class ReceivedSource:
             return files.read_file(path, size_max=size_max)
 
     def _now(self) -> str:
-        return str(self._server.row(f"SELECT {NOW} AS time")["time"])
+        return str(self._sender.server.row(f"SELECT {NOW} AS time")["time"])
 
 
 class StreamedSource(ReceivedSource):
@@ -223,17 +222,8 @@ class StreamedSource(ReceivedSource):
 
     method = "stream"
 
-    def __init__(
-        self,
-        server: Server,
-        facts: Row,
-        connection: str,
-        scratch: str,
-        spaces: Mapping[int, str],
-        *,
-        fast: bool,
-    ) -> None:
-        super().__init__(server, facts, connection, scratch, spaces, fast=fast)
+    def __init__(self, sender: Sender) -> None:
+        super().__init__(sender)
         program = shutil.which("pg_basebackup")
         if program is None:
             raise NotFound(
@@ -245,9 +235,9 @@ class StreamedSource(ReceivedSource):
     def begin(self, label: str) -> Position:
         """Stream everything (HoldfastError with what pg_basebackup said, DamagedData)."""
         words = [self._program, "-w", "-D", self.data, "-Fp", "-X", "stream", "--no-sync"]
-        words += ["-l", label, "-c", "fast" if self._fast else "spread"]
-        words += ["-d", self._connection] if self._connection else []
-        for oid, location in self._spaces.items():
+        words += ["-l", label, "-c", "fast" if self._sender.fast else "spread"]
+        words += ["-d", self._sender.connection] if self._sender.connection else []
+        for oid, location in self._sender.spaces.items():
             before, after = (_escaped(path) for path in (location, self.place(oid, location)))
             words += ["-T", f"{before}={after}"]
         done = subprocess.run(
@@ -282,7 +272,8 @@ class StreamedSource(ReceivedSource):
             timeline=start.timeline,
             time=self._now(),
         )
-        return Ended(stop, self._label(), map_of(self._spaces) if self._spaces else b"")
+        spaces = self._sender.spaces
+        return Ended(stop, self._label(), map_of(spaces) if spaces else b"")
 
     def _label(self) -> bytes:
         return self._text(LABEL_NAME, size_max=_LABEL_BYTES_MAX)

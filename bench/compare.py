@@ -100,7 +100,7 @@ def _measure(args: argparse.Namespace, work: Path) -> Report:
         source = _make(corpus, scale, work)
         runs: dict[tuple[str, str], list[Run]] = {}
         for number in range(args.runs):
-            first = number % len(chosen)  # whoever comes first may find colder memory
+            first = number % len(chosen)  # to be the first may have a price
             for tool in chosen[first:] + chosen[:first]:
                 _one_round(tool, source, work / f"{corpus}-restored", runs)
                 _say(f"{corpus}: run {number + 1} of {args.runs}, {tool.name} done")

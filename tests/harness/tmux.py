@@ -61,7 +61,7 @@ class Tmux:
         self._tmux("new-session", "-d", "-x", str(width), "-y", str(height), *command)
 
     def close_window(self) -> None:
-        """As if the terminal's window had been closed: SIGHUP, and what runs in it puts its things away."""
+        """As if the terminal's window had been closed: everything in it gets SIGHUP, and ends."""
         pids = self._tmux("list-panes", "-a", "-F", "#{pane_pid}", check=False).split()
         self._tmux("kill-server", check=False)
         for pid in pids:

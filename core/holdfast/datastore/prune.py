@@ -111,9 +111,19 @@ def carry_out(
 
 
 def remove_all(
-    store: "Datastore", snapshots: Iterable[SnapshotId], *, observer: Observer = NOBODY
+    store: "Datastore",
+    snapshots: Iterable[SnapshotId],
+    *,
+    observer: Observer = NOBODY,
+    up_to_refusal: bool = False,
 ) -> Pruned:
     """Remove snapshots in the order given; those that are in use or protected now stay.
+
+    Args:
+        store: open for writing.
+        snapshots: what is to go.
+        observer: who wants to know.
+        up_to_refusal: those behind the first one that stays, stay as well.
 
     Raises:
         ReadOnlyViolation: the store is not open for writing.
@@ -123,6 +133,8 @@ def remove_all(
     removed: list[SnapshotId] = []
     refused: list[Refusal] = []
     for snapshot in snapshots:
+        if refused and up_to_refusal:
+            break
         observer.item(str(snapshot))
         try:
             store.remove_snapshot(snapshot)

@@ -169,5 +169,5 @@ def carry_out(
     if done.refused:
         return done  # what stayed may need WAL; the next run decides anew
     oldest_first = sorted(batches, key=lambda one: one.time_s)
-    also_done = engine.remove_all(store, oldest_first, observer=progress)
+    also_done = engine.remove_all(store, oldest_first, observer=progress, up_to_refusal=True)
     return Pruned(done.removed + also_done.removed, also_done.refused)

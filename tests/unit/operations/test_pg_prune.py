@@ -62,6 +62,22 @@ def test_wal_before_the_oldest_kept_base_goes(archive: MadeArchive) -> None:
     assert (window.from_s, window.until_s) == (at(5) - 30, at(8))
 
 
+def test_wal_behind_a_batch_that_stays_stays_too(archive: MadeArchive) -> None:
+    for number in range(1, 6):
+        archive.push(number)
+        archive.carry()
+    archive.base(5)
+    decisions = decide(archive, last=1)
+    gone = sorted((one.snapshot for one in decisions if not one.keeps), key=lambda one: one.time_s)
+    archive.store.set_protected(gone[1], protected=True)  # since the plan was made
+
+    done = carry_out(archive.store, decisions, archive.status().catalogue.group, NullProgress())
+
+    assert done.removed == (gone[0],)
+    assert [one.snapshot for one in done.refused] == [gone[1]]
+    assert all(archive.store.exists(one) for one in gone[1:])
+
+
 def test_a_kept_differential_keeps_what_it_builds_on(archive: MadeArchive) -> None:
     archive.push(1, 2, 3)
     full = archive.base(1)

@@ -1,8 +1,6 @@
 """`python -m holdfast`."""
 
-import sys
-
-from holdfast.cli.start import main
+from holdfast.cli.start import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -40,13 +40,14 @@ _CHANGING: Final = (
     (r"(file&#160;system&#160;</text><text [^>]*>)[^<]*", r"\1"),
 )
 PINNED: Final = f"""
-import os, pwd, socket, time, types
+import os, pwd, time, types
 place = os.environ["PINNED_RUNS"]  # each run of the program is ten minutes after the one before
 with open(place, "a+b") as runs:
     runs.write(b".")
     moment = {_FIRST_S} + 600 * runs.tell()
 time.time = lambda: moment
-socket.gethostname = lambda: "{HOST}"
+real = os.uname()
+os.uname = lambda: os.uname_result((real.sysname, "{HOST}", *real[2:]))
 pwd.getpwuid = lambda number: types.SimpleNamespace(pw_name="admin", pw_dir="/", pw_uid=number)
 """
 JOBS: Final = """

@@ -17,6 +17,7 @@ from holdfast.archive.tree_summary import TreeSummary
 from holdfast.archive.unified_tree import UnifiedTree
 from holdfast.archive.walk import TreeWalk, WalkRules
 from holdfast.archive.walk_process import WalkProcess
+from holdfast.datastore.segments import Segment
 
 
 class MemoryStream:
@@ -50,8 +51,9 @@ class MemoryStream:
     def suggest_at(self, position: int) -> None:
         self.suggestions.append(position)
 
-    def copy_from(self, fd: int, start: int, count: int) -> None:
-        self.data += os.pread(fd, count, start)
+    def adopt(self, segment: Segment, start: int, count: int) -> None:
+        self.data += segment.view[start : start + count]
+        segment.release()
 
     def read_at(self, offset: int, length: int) -> bytes:
         return bytes(self.data[offset : offset + length])

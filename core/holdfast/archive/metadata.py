@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import stat
+from array import array
 from collections.abc import Callable
 from typing import Final
 
@@ -19,8 +20,6 @@ from holdfast.archive.pxar import format as pxar
 
 CAPABILITY: Final = "security.capability"
 _NAME_BYTES_MAX: Final = 255
-_NO_FLAGS: Final = bytes(8)
-_NO_PROJECT: Final = bytes(28)
 _NO_XATTRS: Final = frozenset({errno.EOPNOTSUPP, errno.EBADF, errno.ENOSYS})
 _NOT_THERE: Final = frozenset({errno.ENODATA, errno.EOPNOTSUPP, errno.EBADF})
 
@@ -72,7 +71,10 @@ class MetadataReader:
         self._has_flags = True
         self._has_fat = file_system.has_fat_attributes
         self._has_projects = file_system.has_project_ids
-        self._known_flags: dict[bytes, int] = {}  # few different answers for very many files
+        self._known_flags: dict[int, int] = {}  # few different answers for very many files
+        # what the kernel answers into: faster than having it make new bytes each time
+        self._flags = array("I", bytes(inode_flags.FLAGS_BYTES))
+        self._project = array("I", bytes(inode_flags.PROJECT_BYTES))
 
     def read(  # noqa: C901  # one call per file: every further call inside would show
         self, fd: int, mode: int, warn: Warn
@@ -84,9 +86,10 @@ class MetadataReader:
         flags, items = 0, b""
         try:
             if self._has_flags:
-                raw = _ioctl(fd, inode_flags.GET_FLAGS, _NO_FLAGS)
-                known = self._known_flags.get(raw)
-                flags = self._translate(raw) if known is None else known
+                raw = self._flags
+                _ioctl(fd, inode_flags.GET_FLAGS, raw, True)  # noqa: FBT003  # no keywords here
+                known = self._known_flags.get(raw[0])
+                flags = self._translate(raw[0]) if known is None else known
         except OSError as error:
             self._has_flags = error.errno not in inode_flags.UNSUPPORTED
             if self._has_flags:
@@ -102,18 +105,18 @@ class MetadataReader:
                 warn(f"its extended attributes cannot be listed: {error.strerror}")
         try:
             if self._has_projects:
-                project_id = _ioctl(fd, inode_flags.GET_PROJECT, _NO_PROJECT)[12:16]
-                if project_id != b"\0\0\0\0":
-                    items += pxar.header(pxar.QUOTA_PROJID, 8) + project_id + b"\0\0\0\0"
+                _ioctl(fd, inode_flags.GET_PROJECT, self._project, True)  # noqa: FBT003
+                project_id = self._project[3]
+                if project_id:
+                    items += pxar.header(pxar.QUOTA_PROJID, 8) + project_id.to_bytes(8, "little")
         except OSError as error:
             self._has_projects = error.errno not in inode_flags.UNSUPPORTED
             if self._has_projects:
                 warn(f"its project cannot be read: {error.strerror}")
         return flags, items
 
-    def _translate(self, raw: bytes) -> int:
-        flags = inode_flags.from_kernel(int.from_bytes(raw, "little"))
-        self._known_flags[raw] = flags
+    def _translate(self, raw: int) -> int:
+        flags = self._known_flags[raw] = inode_flags.from_kernel(raw)
         return flags
 
     def _fat_flags(self, fd: int, warn: Warn) -> int:

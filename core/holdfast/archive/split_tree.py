@@ -9,7 +9,7 @@ content of a file that was read and does not count that of a file that was reuse
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from holdfast.archive.payload_reuse import PayloadRanges
 from holdfast.archive.previous_tree import NOWHERE, OldBytes, PreviousDirectory, PreviousTree
@@ -18,8 +18,11 @@ from holdfast.archive.tree_frames import Frame
 from holdfast.archive.tree_reading import TreeReading
 from holdfast.archive.tree_summary import TreeSummary
 from holdfast.archive.walk import BEGIN, END, FILE, LEAF, READ, RUN, Event
-from holdfast.archive.walk_contents import Contents
+from holdfast.archive.walk_ring import Contents
 from holdfast.units import KIB
+
+if TYPE_CHECKING:
+    from holdfast.datastore.segments import Segment
 
 _WRITE_BYTES: Final = 256 * KIB
 QUEUE_MAX: Final = 16_384
@@ -51,7 +54,7 @@ class PayloadSink(Protocol):
 
     def suggest_at(self, position: int, /) -> None: ...
 
-    def copy_from(self, fd: int, start: int, count: int, /) -> None: ...
+    def adopt(self, segment: "Segment", start: int, count: int, /) -> None: ...
 
 
 class SplitTree:
@@ -248,10 +251,10 @@ class SplitTree:
 
     def _run(self, event: Event) -> None:
         """The records of the READ events that follow."""
-        _kind, place, sizes = event
+        _kind, slot, sizes = event
         if self._contents is None:
             raise AssertionError("contents nobody asked for")
-        positions = self._contents.take(place, sizes, self._payload)
+        positions = self._contents.take(slot, sizes, self._payload)
         self._records = zip(positions, sizes, strict=True)
         content_bytes = sum(sizes)
         self._reading.copied(content_bytes)

@@ -16,12 +16,13 @@ from holdfast.archive.tree_reading import Progress, TreeReading
 from holdfast.archive.tree_summary import TreeSummary
 from holdfast.archive.unified_tree import UnifiedTree
 from holdfast.archive.walk import Event, WalkRules, open_root
-from holdfast.archive.walk_contents import Contents
+from holdfast.archive.walk_ring import Contents
 from holdfast.datastore.base_snapshot import BaseSnapshot
 from holdfast.datastore.chunk_store import ChunkStore
 from holdfast.datastore.dynamic_index import DynamicIndex
 from holdfast.datastore.keys import EncryptionKey
 from holdfast.datastore.reader import ChunkReader, StreamReader
+from holdfast.datastore.segments import Segment
 from holdfast.datastore.session import BackupSession
 from holdfast.datastore.store import Datastore
 from holdfast.datastore.stream_writer import KnownChunk
@@ -104,7 +105,8 @@ def back_up_split(
     """
     settings = session.settings
     previous = None
-    if detection is ChangeDetection.METADATA and session.base is not None:
+    comes_along = source.contents is not None and source.contents.is_wanted
+    if detection is ChangeDetection.METADATA and session.base is not None and not comes_along:
         try:
             previous = load_previous(session.store, session.base, source.stem, settings.content_key)
         except DamagedData as error:
@@ -146,6 +148,8 @@ def back_up_split(
         os.close(root_fd)
     summary = tree.summary
     summary.size_bytes = payload.close().size_bytes + meta.close().size_bytes
+    if source.contents is not None:
+        source.contents.close()
     return summary
 
 
@@ -200,7 +204,8 @@ class _Counted:
     def suggest_at(self, _position: int) -> None:
         pass
 
-    def copy_from(self, _fd: int, _start: int, count: int) -> None:
+    def adopt(self, segment: Segment, _start: int, count: int) -> None:
+        segment.release()
         self.position += count
 
 

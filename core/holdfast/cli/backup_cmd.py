@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
 
 from holdfast.archive.change_detection import ChangeDetection
-from holdfast.archive.walk import WalkRules
 from holdfast.cli.console import Console
 from holdfast.errors import EXIT_OK, BadRequest, DamagedData
 from holdfast.ids import BackupType, GroupId, name_to_epoch
@@ -16,11 +15,13 @@ from holdfast.operations.tree_walks import TreeWalks, Walker, idle_walk
 from holdfast.units import KIB
 
 if TYPE_CHECKING:
+    from holdfast.archive.walk import WalkRules
     from holdfast.operations.backup import BackupOutcome, BackupRequest
 
-# What is not needed to begin the walk is imported while it runs.
+# What is not needed to start the process that walks is imported while that loads, too.
 _CHUNKERS: Final = ("fastcdc", "buzhash")
 _LEVELS: Final = range(1, 20)
+_LEGACY: Final = ChangeDetection.LEGACY.value
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -81,6 +82,8 @@ def prepared(args: Namespace) -> Iterator[None]:
 
 def run(args: Namespace, console: Console) -> int:
     """Make the snapshot, or say what it would be."""
+    from holdfast.archive.walk import WalkRules
+
     specs = parse_specs(tuple(args.specs))
     rules = WalkRules(
         patterns=tuple(os.fsencode(pattern) for pattern in args.exclude),
@@ -89,10 +92,17 @@ def run(args: Namespace, console: Console) -> int:
     ready = getattr(args, "ready_walk", None)
     with TreeWalks(specs, rules, Walker.PROCESS, ready=ready) as walks:
         from holdfast.cli import selection
+        from holdfast.host import process
+
+        group = GroupId(
+            BackupType(args.type), args.id or process.node_name(), selection.namespace(args)
+        )
+        store = selection.open_to_read(args) if args.dry_run else selection.open_to_write(args)
+        if not (args.dry_run or args.change_detection == _LEGACY or store.exists(group)):
+            walks.want_contents()  # there is nothing to compare with
         from holdfast.operations.backup import back_up, preview
 
-        request = _request(args, console, specs, rules)
-        store = selection.open_to_read(args) if args.dry_run else selection.open_to_write(args)
+        request = _request(args, console, specs, rules, group)
         with console.progress() as progress:
             operation = preview if args.dry_run else back_up
             outcome = operation(store, request, progress, walks=walks)
@@ -104,20 +114,20 @@ def run(args: Namespace, console: Console) -> int:
 
 
 def _request(
-    args: Namespace, console: Console, specs: tuple[Spec, ...], rules: WalkRules
+    args: Namespace,
+    console: Console,
+    specs: tuple[Spec, ...],
+    rules: "WalkRules",
+    group: GroupId,
 ) -> "BackupRequest":
     from holdfast.chunking.cutters import Chunker
     from holdfast.cli import key_source, selection
     from holdfast.datastore.manifest import CryptMode
     from holdfast.datastore.session import SessionSettings
-    from holdfast.host import process
     from holdfast.operations.backup import BackupRequest
     from holdfast.upid import Upid
 
     key = key_source.load_key(args)
-    group = GroupId(
-        BackupType(args.type), args.id or process.node_name(), selection.namespace(args)
-    )
     size = args.chunk_size
     if not 64 <= size <= 4096 or size.bit_count() != 1:  # noqa: PLR2004  # limits of the format
         raise BadRequest(f"--chunk-size {size}: wants a power of two from 64 to 4096")

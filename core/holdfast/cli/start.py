@@ -6,6 +6,7 @@ archive", on which a server ends its recovery as if all were well: whatever else
 before a command was understood, has to be 255.
 """
 
+import gc
 import os
 import sys
 from itertools import pairwise
@@ -33,6 +34,7 @@ def main(words: list[str] | None = None) -> int:
 def entry() -> None:
     """Console script."""
     code = main()
+    gc.freeze()  # nothing is left to be found among what the process takes along
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -2,14 +2,17 @@
 
 import os
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from holdfast.config import toml_source
-from holdfast.config.jobs import JobSettings, NotifierSettings, parse_jobs
 from holdfast.config.stores import StoreSettings
 from holdfast.config.toml_source import TomlSource
 from holdfast.config.workers import WorkerSettings
 from holdfast.errors import BadRequest, NotFound
 from holdfast.ids import is_safe_id
+
+if TYPE_CHECKING:
+    from holdfast.config.jobs import JobSettings, NotifierSettings
 
 # tables of other areas, read by those who know them
 OTHER_TABLES = (
@@ -35,8 +38,8 @@ class Settings:
     source: TomlSource
     stores: dict[str, StoreSettings] = field(default_factory=dict)
     workers: WorkerSettings = field(default_factory=WorkerSettings)
-    jobs: dict[str, JobSettings] = field(default_factory=dict)
-    notifiers: dict[str, NotifierSettings] = field(default_factory=dict)
+    jobs: "dict[str, JobSettings]" = field(default_factory=dict)
+    notifiers: "dict[str, NotifierSettings]" = field(default_factory=dict)
 
     @property
     def path(self) -> str:
@@ -52,7 +55,12 @@ class Settings:
         root = source.root
         stores = [StoreSettings.parse(section) for section in root.tables("stores")]
         workers = WorkerSettings.parse(root.table("workers"))
-        jobs, notifiers = parse_jobs(root, {store.name for store in stores})
+        jobs: dict[str, JobSettings] = {}
+        notifiers: dict[str, NotifierSettings] = {}
+        if any([root.has("jobs"), root.has("notifications")]):  # both are keys we know
+            from holdfast.config.jobs import parse_jobs  # calendars and all take long to load
+
+            jobs, notifiers = parse_jobs(root, {store.name for store in stores})
         root.refuse_unknown(also=OTHER_TABLES)
         seen: dict[str, str] = {}
         for store in stores:
@@ -86,7 +94,7 @@ class Settings:
             hint=f"configured in {self.path}: {known}; a directory is written with a /",
         )
 
-    def job(self, name: str) -> JobSettings:
+    def job(self, name: str) -> "JobSettings":
         """The configured job called `name` (NotFound)."""
         if name in self.jobs:
             return self.jobs[name]

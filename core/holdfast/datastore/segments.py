@@ -1,12 +1,13 @@
 """Reused memory that file content is read into and chunks are taken from.
 
-A segment is filled by one producer, cut into chunks, and comes back to the pool when it has been
-filled completely (`retire`) and the workers are done with every chunk in it. The pool is what
+A segment is filled by one producer, cut into chunks, and comes back to whoever owns it, mostly a
+pool, when it has been filled and the workers are done with every chunk in it. The pool is what
 bounds memory: a producer that is ahead of the workers waits here.
 """
 
 import mmap
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Final
@@ -17,15 +18,21 @@ _TOUCHED_AT_ONCE_MAX: Final = 4 * MIB
 
 
 class Segment:
-    """A stretch of memory and how many chunks in it are still being worked on."""
+    """A stretch of memory and how many chunks in it are still being worked on.
 
-    __slots__ = ("_lock", "_pool", "_users", "buffer", "view")
+    Args:
+        buffer: the memory.
+        on_free: takes the segment each time its last use ends, in the thread that ended it.
+    """
 
-    def __init__(self, pool: "SegmentPool", size: int) -> None:
-        is_large = size > _TOUCHED_AT_ONCE_MAX
-        self.buffer: Final = _mapping(size) if is_large else bytearray(size)
-        self.view: Final = memoryview(self.buffer)
-        self._pool = pool
+    __slots__ = ("_lock", "_on_free", "_users", "buffer", "view")
+
+    def __init__(
+        self, buffer: bytearray | mmap.mmap | memoryview, on_free: "Callable[[Segment], None]"
+    ) -> None:
+        self.buffer: Final = buffer
+        self.view: Final = memoryview(buffer)
+        self._on_free = on_free
         self._users = 0
         self._lock = threading.Lock()
 
@@ -35,12 +42,12 @@ class Segment:
             self._users += 1
 
     def release(self) -> None:
-        """Give up one use; the last one hands the segment back."""
+        """Give up one use; after the last one it goes back to its owner."""
         with self._lock:
             self._users -= 1
             is_free = not self._users
         if is_free:
-            self._pool.put_back(self)
+            self._on_free(self)
 
 
 def _mapping(size: int) -> mmap.mmap:
@@ -80,7 +87,9 @@ class SegmentPool:
             if self._count >= self.count_max:
                 return None
             self._count += 1
-        return Segment(self, self.segment_bytes)
+        size = self.segment_bytes
+        is_large = size > _TOUCHED_AT_ONCE_MAX
+        return Segment(_mapping(size) if is_large else bytearray(size), self.put_back)
 
     def drop(self) -> None:
         """Let go of the memory that nobody uses, now rather than when cycles are collected."""

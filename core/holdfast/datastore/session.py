@@ -57,8 +57,7 @@ from holdfast.units import MIB
 MANIFEST_NAME: Final = "index.json.blob"
 WRAPPED_KEY_NAME: Final = "rsa-encrypted.key.blob"
 CHUNK_MEAN_DEFAULT: Final = 4 * MIB
-_SEGMENTS_MAX: Final = 4
-_SPARE_SEGMENTS: Final = 2
+_SPARE_SEGMENTS: Final = 1  # untouched memory is slow at first: more would cost more than waiting
 _SPARE_IMAGE_BUFFERS: Final = 2
 
 
@@ -397,10 +396,10 @@ class BackupSession:
         """The memory that streams of the same chunk size share."""
         pool = self._pools.get(segment_bytes)
         if pool is None:
-            pool = SegmentPool(segment_bytes=segment_bytes, count_max=_SEGMENTS_MAX)
+            pool = SegmentPool(segment_bytes=segment_bytes, count_max=0)
             self._pools[segment_bytes] = pool
         streams = sum(isinstance(writer, StreamWriter) for writer in self._writers.values())
-        pool.count_max = max(_SEGMENTS_MAX, streams + 1 + _SPARE_SEGMENTS)
+        pool.count_max = max(pool.count_max, streams + 1 + _SPARE_SEGMENTS)
         return pool
 
     def _closed(self, filename: str, summary: IndexSummary) -> None:

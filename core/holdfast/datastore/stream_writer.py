@@ -1,15 +1,15 @@
 """One stream into a dynamic index: bytes and known chunks in, chunks and index entries out.
 
-The producer reads file content straight into `room()`; nothing is joined or copied on the way to
-the workers. When enough new bytes are there the cutter looks at the segment, and each chunk it ends
-is handed to a worker as a view of the segment. What is left behind the last cut, less than a
-maximal chunk, moves to the next segment by one copy.
+The producer reads file content straight into `room()`, or hands over memory that it filled itself
+(`adopt`); nothing is joined or copied on the way to the workers. When enough new bytes are there
+the cutter looks at the segment, and each chunk it ends is handed to a worker as a view of the
+segment. What is left behind the last cut, less than a maximal chunk, moves to the next segment by
+one copy.
 
 `position` is virtual: bytes written plus bytes of injected chunks. Injected chunks force a boundary
 there; the piece before them may be shorter than the minimum.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -143,15 +143,26 @@ class StreamWriter:
         else:
             self._write_in_pieces(memoryview(data))
 
-    def copy_from(self, fd: int, start: int, count: int) -> None:
-        """Add `count` bytes of a file from `start` on (HoldfastError, OSError)."""
-        while count:
-            got = os.preadv(fd, (self.room()[:count],), start)
-            if not got:
-                raise HoldfastError("a file that was to be stored ends early")
-            self.commit(got)
-            start += got
-            count -= got
+    def adopt(self, segment: Segment, start: int, count: int) -> None:
+        """Add `count` bytes that lie in `segment` from `start` on, mostly without copying them.
+
+        What is left of the unfinished chunk is put before them if it fits there, and the stream goes
+        on in that segment. The caller's use of it passes to the stream (HoldfastError).
+        """
+        tail = self._view[self._start : self._fill]
+        end = start + count
+        if len(tail) > start:
+            try:
+                self._write_in_pieces(segment.view[start:end])
+            finally:
+                segment.release()
+            return
+        segment.view[start - len(tail) : start] = tail
+        self._segment.release()
+        self._segment, self._view, self._size = segment, segment.view, len(segment.view)
+        self._start, self._fill = start - len(tail), end
+        self.position += count
+        self._scan()
 
     def suggest(self) -> None:
         """A file begins at `position`: a good place to cut."""
@@ -262,12 +273,12 @@ class StreamWriter:
 
     def _next_segment(self) -> None:
         tail = self._view[self._start : self._fill]
-        if len(tail) == self._size:
+        if len(tail) >= self._pool.segment_bytes:
             raise HoldfastError("a chunk does not fit into memory set aside for it")
         segment = self._pool.take()
         segment.view[: len(tail)] = tail
         self._segment.release()
-        self._segment, self._view = segment, segment.view
+        self._segment, self._view, self._size = segment, segment.view, len(segment.view)
         self._start, self._fill = 0, len(tail)
         self._uploader.check()
 

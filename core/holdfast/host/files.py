@@ -151,11 +151,9 @@ def pwrite_all(fd: int, data: Buffer, offset: int, *, path: object = None) -> No
 
 def temporary_name(path: str, suffix: str | None = None) -> str:
     """Beside `path`, its last extension replaced by `tmp_XXXXXX` (or by `suffix`)."""
-    import secrets  # takes longer to load than many a command to run
-
     directory, name = os.path.split(path)
     stem, dot, _extension = name.rpartition(".")
-    ending = suffix or f"tmp_{secrets.token_hex(3)}"
+    ending = suffix or f"tmp_{os.urandom(3).hex()}"
     return os.path.join(directory, f"{stem if dot else name}.{ending}")
 
 

@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import platform
 from enum import StrEnum
 from typing import Final
 
@@ -30,7 +29,7 @@ def be_nice(level: int) -> None:
 def set_io_class(io_class: IoClass) -> bool:
     """Ask for less of the disks; threads started later inherit it. False when the kernel refuses."""
     value = _IO_VALUES.get(io_class)
-    call = _IOPRIO_SET.get(platform.machine())
+    call = _IOPRIO_SET.get(os.uname().machine)
     if value is None or call is None:
         return value is None
     answer: int = ctypes.CDLL(None, use_errno=True).syscall(call, _WHO_PROCESS, 0, value)

@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import socket
 from typing import Final
 
 _STARTTIME_FIELD: Final = 22  # of /proc/PID/stat, see proc(5)
@@ -10,7 +9,7 @@ _STARTTIME_FIELD: Final = 22  # of /proc/PID/stat, see proc(5)
 
 def node_name() -> str:
     """The host's name up to the first dot."""
-    return socket.gethostname().partition(".")[0] or "localhost"
+    return os.uname().nodename.partition(".")[0] or "localhost"
 
 
 def start_ticks(pid: int) -> int | None:

@@ -12,18 +12,19 @@ not part of the login.
 import atexit
 import os
 import re
-import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from holdfast.errors import HoldfastError, NotFound, Refused
 from holdfast.host import process
 from holdfast.upid import Upid
+
+if TYPE_CHECKING:  # every task announces itself here; few start others
+    import subprocess
 
 READY_FD: Final = "HOLDFAST_READY_FD"
 NO_SECRETS: Final[Mapping[str, bytes]] = {}
@@ -51,6 +52,8 @@ def start_detached(words: Sequence[str], secrets: Mapping[str, bytes] = NO_SECRE
         secrets: what the child gets to read from a file that exists in memory alone, whose path is in
             the environment variable of that name; neither arguments nor environment nor disk have it.
     """
+    import subprocess
+
     prefix, remark = scope_prefix()
     read_fd, write_fd = os.pipe()
     handed = {name: _file_in_memory(secret) for name, secret in secrets.items()}
@@ -149,6 +152,9 @@ def scope_prefix() -> tuple[list[str], str]:
         "--collect",
         "--",
     ]
+    import shutil
+    import subprocess
+
     if shutil.which("systemd-run"):
         tried = subprocess.run([*words, "true"], capture_output=True, check=False, timeout=20)
         if tried.returncode == 0:

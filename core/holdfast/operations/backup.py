@@ -17,7 +17,6 @@ from holdfast.archive.tree_backup import (
 )
 from holdfast.archive.tree_summary import TreeSummary
 from holdfast.archive.walk import WalkRules
-from holdfast.block.image_backup import ImageSource, back_up_image
 from holdfast.block.nbd_uri import NbdAddress, is_nbd_address
 from holdfast.datastore.base_snapshot import BaseSnapshot
 from holdfast.datastore.session import DEFAULT_SETTINGS, BackupSession, SessionSettings, free_second
@@ -233,6 +232,8 @@ class _Run:
     def _image(self, spec: Spec) -> int:
         if is_nbd_address(spec.path):
             return self._nbd_image(spec)
+        from holdfast.block.image_backup import ImageSource, back_up_image
+
         with ImageSource(spec.path) as source:
             self._progress.total(bytes=source.size)
             writer = self._session.image(f"{spec.name}.fidx", source.size)
@@ -272,6 +273,8 @@ def _image_size(spec: Spec) -> int:
 
         with NbdSource(NbdAddress.parse(spec.path)) as export:
             return export.size_bytes
+    from holdfast.block.image_backup import ImageSource
+
     with ImageSource(spec.path) as image:
         return image.size
 

@@ -5,13 +5,15 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from enum import Enum
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from holdfast.archive.walk import Event, TreeWalk, WalkRules
-from holdfast.archive.walk_contents import Contents
 from holdfast.archive.walk_process import WalkProcess
 from holdfast.errors import HoldfastError
 from holdfast.operations.backup_spec import Spec, SpecKind
+
+if TYPE_CHECKING:
+    from holdfast.archive.walk import Event, WalkRules
+    from holdfast.archive.walk_ring import Contents
 
 
 class Walker(Enum):
@@ -39,7 +41,7 @@ class TreeWalks:
     def __init__(
         self,
         specs: Iterable[Spec],
-        rules: WalkRules,
+        rules: "WalkRules",
         walker: Walker,
         *,
         ready: WalkProcess | None = None,
@@ -64,16 +66,24 @@ class TreeWalks:
                     self._events[spec.name] = process.batches()
                     self._contents[spec.name] = process.contents
                 else:
+                    from holdfast.archive.walk import TreeWalk
+
                     self._events[spec.name] = TreeWalk(root, rules).batches()
             self._held = stack.pop_all()
 
-    def events(self, spec: Spec) -> Iterable[list[Event]]:
+    def events(self, spec: Spec) -> "Iterable[list[Event]]":
         """The walk of one tree; can be gone through once."""
         return self._events[spec.name]
 
-    def contents(self, spec: Spec) -> Contents | None:
+    def contents(self, spec: Spec) -> "Contents | None":
         """How to get contents along with the walk; None where the walk cannot read them."""
         return self._contents.get(spec.name)
+
+    def want_contents(self) -> None:
+        """Have the first walk read small files from now on: none of the trees was backed up before."""
+        for contents in self._contents.values():
+            contents.want()
+            return
 
     def __enter__(self) -> Self:
         return self

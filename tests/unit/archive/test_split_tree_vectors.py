@@ -15,6 +15,7 @@ from holdfast.archive.split_tree import SplitTree
 from holdfast.archive.tree_frames import Frame
 from holdfast.archive.tree_reading import TreeReading
 from holdfast.archive.walk import BEGIN, END, FILE, LEAF, Event
+from holdfast.datastore.segments import Segment
 
 SCENARIOS = {case["name"]: case for case in load("pxar", "metadata_mode")["scenarios"]}
 
@@ -41,8 +42,8 @@ class CountedStream:
     def suggest_at(self, position: int) -> None:
         raise AssertionError(f"nothing was read by a walk up to {position}")
 
-    def copy_from(self, fd: int, start: int, count: int) -> None:
-        raise AssertionError(f"no walk gave {count} bytes from {start} of {fd}")
+    def adopt(self, _segment: Segment, start: int, count: int) -> None:
+        raise AssertionError(f"no walk gave {count} bytes from {start} on")
 
 
 class NothingToRead(TreeReading):

@@ -13,13 +13,8 @@ from tests.harness.tree_streams import MemoryStream, walking, write_split
 from holdfast.archive.file_content import TICK_NS
 from holdfast.archive.pxar import format as pxar
 from holdfast.archive.walk import FILE, READ, RUN, Event, WalkRules
-from holdfast.archive.walk_contents import (
-    CONTENT_BYTES_MAX,
-    RING_BYTES,
-    SLOT_BYTES,
-    ContentReader,
-    Contents,
-)
+from holdfast.archive.walk_contents import CONTENT_BYTES_MAX, ContentReader
+from holdfast.archive.walk_ring import RING_BYTES, SLOT_COUNT, Contents
 
 
 @pytest.fixture
@@ -32,7 +27,7 @@ def tree() -> Iterator[Path]:
             below = root / f"d{directory:02}" / "e"
             below.mkdir(parents=True)
             for number in range(40):
-                below.joinpath(f"f{number}").write_bytes(source.randbytes(number * 900))
+                below.joinpath(f"f{number}").write_bytes(source.randbytes(number * 2000))
         (root / "d03/large").write_bytes(source.randbytes(CONTENT_BYTES_MAX + 1))
         (root / "d04/just-small-enough").write_bytes(source.randbytes(CONTENT_BYTES_MAX))
         os.link(root / "d05/e/f7", root / "d05/e/f7-again")
@@ -59,11 +54,22 @@ def ring() -> Iterator[int]:
 
 @pytest.fixture
 def told() -> Iterator[tuple[int, int]]:
-    """Both ends of the pipe for credits."""
+    """Both ends of the pipe on which free slots are told."""
     reading, writing = os.pipe()
     yield reading, writing
     os.close(reading)
     os.close(writing)
+
+
+def contents_over(ring: int, told: int) -> Contents:
+    """Contents are wanted from here on."""
+    contents = Contents(os.dup(ring), lambda slots: _tell(told, slots))
+    contents.want()
+    return contents
+
+
+def _tell(told: int, slots: bytes) -> None:
+    assert os.write(told, slots) == len(slots)
 
 
 def event_of(path: Path) -> Event:
@@ -98,7 +104,7 @@ def test_most_files_are_read_by_the_walk(tree: Path) -> None:
                     read += len(event[1])
 
     assert read > 1000
-    assert runs > RING_BYTES // SLOT_BYTES  # slots were used again
+    assert runs > SLOT_COUNT  # slots were used again
 
 
 def test_a_walk_that_nobody_asked_reads_nothing(tree: Path) -> None:
@@ -111,8 +117,7 @@ def test_a_walk_that_nobody_asked_reads_nothing(tree: Path) -> None:
 def test_a_run_arrives_as_records_with_their_positions(
     ring: int, told: tuple[int, int], tmp_path: Path
 ) -> None:
-    contents = Contents(ring, told[1])
-    contents.want()
+    contents = contents_over(ring, told[1])
     reader = ContentReader(ring, told[0])
     batch: list[Event] = []
     for name, data in (("a", b"one"), ("b", b""), ("c", b"three")):
@@ -123,8 +128,8 @@ def test_a_run_arrives_as_records_with_their_positions(
             assert not reader.add(file.fileno(), event_of(path), batch)
     stream = MemoryStream(b"before")
 
-    (_run, place, sizes), (_read, names, heads, link) = batch
-    positions = contents.take(place, sizes, stream)
+    (_run, slot, sizes), (_read, names, heads, link) = batch
+    positions = contents.take(slot, sizes, stream)
 
     assert (names, heads, link) == ([b"a", b"b", b"c"], [b"head"] * 3, None)
     assert positions == stream.suggestions == [6, 25, 41]
@@ -136,7 +141,7 @@ def test_a_run_arrives_as_records_with_their_positions(
 def test_a_file_that_grew_since_it_was_described_is_left_to_the_reader(
     ring: int, told: tuple[int, int], tmp_path: Path
 ) -> None:
-    Contents(ring, told[1]).want()
+    contents_over(ring, told[1])
     reader = ContentReader(ring, told[0])
     path = tmp_path / "log"
     path.write_bytes(b"short")
@@ -156,7 +161,7 @@ def test_a_file_that_grew_since_it_was_described_is_left_to_the_reader(
 def test_a_file_changed_just_now_is_left_to_the_reader(
     ring: int, told: tuple[int, int], tmp_path: Path
 ) -> None:
-    Contents(ring, told[1]).want()
+    contents_over(ring, told[1])
     reader = ContentReader(ring, told[0])
     path = tmp_path / "new"
     path.write_bytes(b"new")
@@ -174,7 +179,7 @@ def test_a_file_changed_just_now_is_left_to_the_reader(
 def test_content_that_cannot_be_read_adds_nothing(
     ring: int, told: tuple[int, int], tmp_path: Path
 ) -> None:
-    Contents(ring, told[1]).want()
+    contents_over(ring, told[1])
     reader = ContentReader(ring, told[0])
     path = tmp_path / "file"
     path.write_bytes(b"content")
@@ -189,14 +194,14 @@ def test_content_that_cannot_be_read_adds_nothing(
 
 def test_a_reader_that_is_gone_ends_the_walk(ring: int, tmp_path: Path) -> None:
     reading, writing = os.pipe()
-    Contents(ring, writing).want()
+    contents_over(ring, writing)
     reader = ContentReader(ring, reading)
     path = tmp_path / "file"
     path.write_bytes(b"content")
     settle(tmp_path)
     batch: list[Event] = []
     with path.open("rb") as file:
-        for _slot in range(RING_BYTES // SLOT_BYTES):
+        for _slot in range(SLOT_COUNT):
             os.lseek(file.fileno(), 0, os.SEEK_SET)
             reader.add(file.fileno(), event_of(path), batch)
             reader.end_batch()

@@ -9,6 +9,7 @@ from tests.harness.upload_rig import UploadRig
 
 from holdfast.chunking.cutters import Chunker
 from holdfast.datastore.keys import EncryptionKey
+from holdfast.datastore.segments import Segment
 from holdfast.datastore.stream_writer import KnownChunk, StreamWriter
 from holdfast.errors import BadRequest, NoSpace
 from holdfast.host import gate
@@ -60,6 +61,56 @@ def test_bytes_put_into_the_room_count_like_written_ones(tmp_path: Path) -> None
         writer.close()
 
         assert rig.content("s.didx") == DATA
+
+
+def adopted(writer: StreamWriter, pieces: list[bytes], *, front: int) -> list[Segment]:
+    """Hand the pieces over in memory of the caller's, `front` bytes before each; what came back."""
+    freed: list[Segment] = []
+    for piece in pieces:
+        segment = Segment(bytearray(front + len(piece) + 100), freed.append)
+        segment.view[front : front + len(piece)] = piece
+        segment.hold()
+        writer.adopt(segment, front, len(piece))
+    return freed
+
+
+@pytest.mark.parametrize("front", [0, 10_000, 300 * KIB], ids=["nothing", "some", "all"])
+def test_memory_of_the_caller_gives_the_same_chunks_whatever_fits_before_it(
+    tmp_path: Path, front: int
+) -> None:
+    pieces = [DATA[start : start + 200_000] for start in range(0, len(DATA), 200_000)]
+    with UploadRig(tmp_path) as rig:
+        written_and_closed(rig.stream("written.didx"))
+        writer = rig.stream()
+        freed = adopted(writer, pieces, front=front)
+        writer.close()
+
+        assert writer.position == len(DATA)
+        assert bytes(rig.index("s.didx").table) == bytes(rig.index("written.didx").table)
+        assert len(freed) == len(set(map(id, freed))) == len(pieces)  # each came back once
+
+
+def test_bytes_go_on_in_adopted_memory_and_behind_it(tmp_path: Path) -> None:
+    with UploadRig(tmp_path) as rig:
+        writer = rig.stream()
+        writer.write(DATA[:1000])
+        freed = adopted(writer, [DATA[1000:50_000]], front=2000)
+        writer.write(DATA[50_000:])
+        writer.close()
+
+        assert rig.content("s.didx") == DATA
+        assert len(freed) == 1
+
+
+def test_adopted_memory_comes_back_from_a_stream_that_is_given_up(tmp_path: Path) -> None:
+    with UploadRig(tmp_path) as rig:
+        writer = rig.stream()
+        freed = adopted(writer, [DATA[:1000], DATA[1000:2000]], front=2000)
+        assert len(freed) == 1
+
+        writer.abandon()
+
+        assert len(freed) == 2
 
 
 def test_the_same_bytes_in_other_portions_give_the_same_chunks(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from holdfast.operations.backup import BackupOutcome, BackupRequest, back_up, pr
 from holdfast.operations.backup_spec import parse_specs
 from holdfast.operations.progress import NullProgress
 from holdfast.operations.restore import Restored, RestoreRequest, restore
-from holdfast.operations.tree_walks import Walker
+from holdfast.operations.tree_walks import TreeWalks, Walker
 
 GROUP = GroupId.parse("host/test")
 SMALL = SessionSettings(chunk_mean=64 * 1024)
@@ -119,6 +119,24 @@ def test_the_second_backup_reads_and_stores_nothing_that_did_not_change(
     assert after.stored_bytes < before.stored_bytes / 20
     assert last.reused_bytes > 700_000
     assert last.new_chunks == 0
+
+
+def test_contents_that_came_along_are_not_compared_with_a_snapshot_made_meanwhile(
+    store: Datastore, tree: Path, tmp_path: Path
+) -> None:
+    specs = parse_specs((f"tree.pxar:{tree}",))
+    with TreeWalks(specs, WalkRules(), Walker.PROCESS) as walks:
+        walks.want_contents()
+        before = take(store, f"tree.pxar:{tree}", time_s=1000)
+        request = BackupRequest(specs=specs, group=GROUP, time_s=2000, settings=SMALL)
+        outcome = back_up(store, request, NullProgress(), walks=walks)
+
+    assert outcome.base == before.snapshot
+    (archive,) = outcome.archives
+    assert archive.changed_files == before.archives[0].changed_files  # all were read
+    assert archive.new_chunks == 0  # and found to be what is stored
+    bring_back(store, outcome, tmp_path / "back")
+    assert snapshot_of(tmp_path / "back") == snapshot_of(tree)
 
 
 def test_dry_run_stores_nothing_and_tells_what_changed(store: Datastore, tree: Path) -> None:

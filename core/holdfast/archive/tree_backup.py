@@ -147,6 +147,8 @@ def back_up_split(
         tree.release()
         os.close(root_fd)
     summary = tree.summary
+    payload.end()
+    meta.end()
     summary.size_bytes = payload.close().size_bytes + meta.close().size_bytes
     if source.contents is not None:
         source.contents.close()

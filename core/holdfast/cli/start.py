@@ -33,6 +33,7 @@ def main(words: list[str] | None = None) -> int:
 
 def entry() -> None:
     """Console script."""
+    gc.set_threshold(20_000)  # programs this short leave few cycles; loading them makes many objects
     code = main()
     gc.freeze()  # nothing is left to be found among what the process takes along
     for stream in (sys.stdout, sys.stderr):

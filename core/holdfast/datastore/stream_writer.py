@@ -192,6 +192,14 @@ class StreamWriter:
         if self._fill >= self._scan_at:
             self._next_threshold()
 
+    def end(self) -> None:
+        """No more bytes will come: the last chunks go to the workers, without waiting for them.
+
+        `close` does that too; this is for several streams that end together (HoldfastError).
+        """
+        self._cut(ended=True)
+        self._hand_over(self._fill - self._start)
+
     def close(self) -> IndexSummary:
         """End the stream: all its chunks are stored and its index has its final name.
 
@@ -199,8 +207,7 @@ class StreamWriter:
             BadRequest: nothing was written; an index cannot be empty.
             HoldfastError: a worker failed, now or earlier.
         """
-        self._cut(ended=True)
-        self._hand_over(self._fill - self._start)
+        self.end()
         self._retire_segment()
         while self._running:
             self._done.get()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from holdfast.chunking.zero_runs import BLOCK_BYTES, may_hold_zero_blocks, runs
 from holdfast.host import gate
-from holdfast.host.files import write_all
+from holdfast.host.files import WRITE_BEHIND_BYTES, write_all, write_behind
 
 
 def write_sparse(fd: int, pieces: Iterator[memoryview], *, path: object) -> int:
@@ -13,9 +13,12 @@ def write_sparse(fd: int, pieces: Iterator[memoryview], *, path: object) -> int:
 
     Blocks of 4 KiB that are zero are not written; the file has its full length all the same.
     """
-    at = 0
+    at = behind = 0
     ends_in_hole = False
     for piece in pieces:
+        if at - behind >= WRITE_BEHIND_BYTES:
+            write_behind(fd, at)
+            behind = at
         rest = piece
         odd = -at % BLOCK_BYTES
         if odd and len(piece) >= BLOCK_BYTES:  # holes begin where blocks of the file begin

@@ -29,6 +29,7 @@ from holdfast.units import MIB
 _WORKERS: Final = 2
 _WINDOW: Final = 4
 _ZERO_CHUNK_BYTES: Final = 4 * MIB
+_CHUNKS_BEHIND: Final = files.WRITE_BEHIND_BYTES // _ZERO_CHUNK_BYTES
 
 
 class Target(Enum):
@@ -199,6 +200,8 @@ class _Placer:
             return Action.ZERO, size
         if not self._dry_run:
             self._write_chunk(self._chunks.read(digest, size), start)
+            if not number % _CHUNKS_BEHIND and self._to.fd is not None:
+                files.write_behind(self._to.fd, start)
         return Action.WRITE, size
 
     def _write_chunk(self, data: bytes, start: int) -> None:

@@ -17,6 +17,7 @@ from holdfast.errors import HoldfastError
 NOT_ARCHIVED: Final = 100  # what `wal get` returns inside the program
 _GET_FAILED: Final = 255
 _FAILED: Final = 1
+_GC_AFTER: Final = 20_000  # loading a program makes many objects and no cycles
 
 
 def main(words: list[str] | None = None) -> int:
@@ -33,7 +34,7 @@ def main(words: list[str] | None = None) -> int:
 
 def entry() -> None:
     """Console script."""
-    gc.set_threshold(20_000)  # programs this short leave few cycles; loading them makes many objects
+    gc.set_threshold(_GC_AFTER)
     code = main()
     gc.freeze()  # nothing is left to be found among what the process takes along
     for stream in (sys.stdout, sys.stderr):

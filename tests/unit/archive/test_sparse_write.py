@@ -1,4 +1,5 @@
 import os
+import random
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -6,6 +7,8 @@ from hypothesis import strategies as st
 
 from holdfast.archive.sparse_write import write_sparse
 from holdfast.chunking.zero_runs import BLOCK_BYTES
+from holdfast.host.files import WRITE_BEHIND_BYTES, write_behind
+from holdfast.units import MIB
 
 part = st.tuples(st.sampled_from([0, 1]), st.integers(1, 3 * BLOCK_BYTES))
 
@@ -40,3 +43,23 @@ def test_zero_blocks_take_no_room(tmp_path: Path) -> None:
 
     assert path.read_bytes() == content
     assert path.stat().st_blocks * 512 <= 5 * BLOCK_BYTES
+
+
+def test_a_large_file_is_whole_though_its_beginning_is_let_go_meanwhile(tmp_path: Path) -> None:
+    piece = random.Random(7).randbytes(3 * MIB)
+    count = 3 * WRITE_BEHIND_BYTES // len(piece)
+    path = tmp_path / "f"
+    with path.open("wb") as file:
+        size = write_sparse(file.fileno(), iter([memoryview(piece)] * count), path="f")
+
+    assert size == count * len(piece)
+    assert path.stat().st_size == size
+    with path.open("rb") as file:
+        assert all(file.read(len(piece)) == piece for _number in range(count))
+
+
+def test_what_cannot_be_advised_is_written_all_the_same() -> None:
+    reading, writing = os.pipe()
+    write_behind(writing, 2 * WRITE_BEHIND_BYTES)
+    os.close(reading)
+    os.close(writing)

@@ -19,7 +19,7 @@ def _send(message: list[Event] | tuple[str, str, str | None] | str) -> None:
 
 
 def _order() -> tuple[bytes, WalkRules] | None:
-    """What to walk, unbuffered: credits come behind it. None when nothing is wanted after all."""
+    """What to walk, unbuffered: free slots come behind it. None when nothing is wanted after all."""
     wanted, data = LENGTH.size, b""
     is_length = True
     while len(data) < wanted:

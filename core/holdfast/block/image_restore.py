@@ -200,8 +200,8 @@ class _Placer:
             return Action.ZERO, size
         if not self._dry_run:
             self._write_chunk(self._chunks.read(digest, size), start)
-            if not number % _CHUNKS_BEHIND and self._to.fd is not None:
-                files.write_behind(self._to.fd, start)
+            if not number % _CHUNKS_BEHIND:
+                files.write_behind(self._fd(), start)
         return Action.WRITE, size
 
     def _write_chunk(self, data: bytes, start: int) -> None:

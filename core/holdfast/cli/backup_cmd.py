@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 # What is not needed to start the process that walks is imported while that loads, too.
 _CHUNKERS: Final = ("fastcdc", "buzhash")
 _LEVELS: Final = range(1, 20)
-_LEGACY: Final = ChangeDetection.LEGACY.value
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -98,7 +97,9 @@ def run(args: Namespace, console: Console) -> int:
             BackupType(args.type), args.id or process.node_name(), selection.namespace(args)
         )
         store = selection.open_to_read(args) if args.dry_run else selection.open_to_write(args)
-        if not (args.dry_run or args.change_detection == _LEGACY or store.exists(group)):
+        if not (
+            args.dry_run or args.change_detection == ChangeDetection.LEGACY or store.exists(group)
+        ):
             walks.want_contents()  # there is nothing to compare with
         from holdfast.operations.backup import back_up, preview
 

@@ -149,18 +149,15 @@ class StreamWriter:
         What is left of the unfinished chunk is put before them if it fits there, and the stream goes
         on in that segment. The caller's use of it passes to the stream (HoldfastError).
         """
-        tail = self._view[self._start : self._fill]
-        end = start + count
-        if len(tail) > start:
+        unfinished = self._fill - self._start
+        if unfinished > start:
             try:
-                self._write_in_pieces(segment.view[start:end])
+                self._write_in_pieces(segment.view[start : start + count])
             finally:
                 segment.release()
             return
-        segment.view[start - len(tail) : start] = tail
-        self._segment.release()
-        self._segment, self._view, self._size = segment, segment.view, len(segment.view)
-        self._start, self._fill = start - len(tail), end
+        self._move_to(segment, start - unfinished)
+        self._fill += count
         self.position += count
         self._scan()
 
@@ -279,15 +276,19 @@ class StreamWriter:
             append(entries.popleft().end, digest)
 
     def _next_segment(self) -> None:
-        tail = self._view[self._start : self._fill]
-        if len(tail) >= self._pool.segment_bytes:
+        if self._fill - self._start >= self._pool.segment_bytes:
             raise HoldfastError("a chunk does not fit into memory set aside for it")
-        segment = self._pool.take()
-        segment.view[: len(tail)] = tail
+        self._move_to(self._pool.take(), 0)
+        self._uploader.check()
+
+    def _move_to(self, segment: Segment, start: int) -> None:
+        """Go on in another segment, with what is left of the unfinished chunk at `start`."""
+        tail = self._view[self._start : self._fill]
+        end = start + len(tail)
+        segment.view[start:end] = tail
         self._segment.release()
         self._segment, self._view, self._size = segment, segment.view, len(segment.view)
-        self._start, self._fill = 0, len(tail)
-        self._uploader.check()
+        self._start, self._fill = start, end
 
     def _retire_segment(self) -> None:
         if self._is_open:

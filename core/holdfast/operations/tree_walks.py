@@ -81,9 +81,9 @@ class TreeWalks:
 
     def want_contents(self) -> None:
         """Have the first walk read small files from now on: none of the trees was backed up before."""
-        for contents in self._contents.values():
-            contents.want()
-            return
+        first = next(iter(self._contents.values()), None)
+        if first is not None:
+            first.want()
 
     def __enter__(self) -> Self:
         return self

@@ -15,8 +15,9 @@ from holdfast.archive.split_tree import QUEUE_MAX, SplitTree
 from holdfast.archive.tree_reading import TreeReading
 from holdfast.archive.tree_summary import TreeSummary
 from holdfast.archive.unified_tree import UnifiedTree
-from holdfast.archive.walk import TreeWalk, WalkRules
+from holdfast.archive.walk import TreeWalk
 from holdfast.archive.walk_process import WalkProcess
+from holdfast.archive.walk_rules import WalkRules
 from holdfast.datastore.segments import Segment
 
 
@@ -48,8 +49,8 @@ class MemoryStream:
     def suggest(self) -> None:
         self.suggestions.append(self.position)
 
-    def suggest_at(self, position: int) -> None:
-        self.suggestions.append(position)
+    def suggest_all(self, positions: Sequence[int]) -> None:
+        self.suggestions += positions
 
     def adopt(self, segment: Segment, start: int, count: int) -> None:
         self.data += segment.view[start : start + count]

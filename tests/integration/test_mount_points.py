@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from tests.harness.tree_streams import restore, write_split
 
-from holdfast.archive.walk import WalkRules, open_root
+from holdfast.archive.walk import open_root
+from holdfast.archive.walk_rules import WalkRules
 from holdfast.errors import Refused
 
 

@@ -3,6 +3,8 @@
 import os
 import time
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 from tests.harness.program import Program
 from tests.harness.sessions import small_store
@@ -20,6 +22,22 @@ def prepared(quick_path: Path, size: int) -> tuple[Program, Path]:
     return program, source
 
 
+def begun(program: Program, source: Path, *more: str) -> str:
+    """The UPID of a slow backup that has read something."""
+    words = ["backup", f"s.pxar:{source}", "--read-limit", "200 KiB", "--detach", *more]
+    upid = program.run(*words).text.strip()
+    while not shown(program, upid)["progress"]["done"]:
+        pass
+    return upid
+
+
+def shown(program: Program, upid: str) -> Any:  # JSON
+    """A task that is to be running."""
+    task = program.run("--json", "task", "show", upid).document
+    assert task["state"] == "running"
+    return task
+
+
 def test_a_second_task_waits_its_turn_and_says_so(quick_path: Path) -> None:
     program, source = prepared(quick_path, 1000)
     config = program.home / "config.toml"
@@ -27,8 +45,8 @@ def test_a_second_task_waits_its_turn_and_says_so(quick_path: Path) -> None:
     with Slot(str(program.home / "state" / "slots"), "store-store") as held:
         assert held.try_take(1)
         upid = program.run("backup", f"s.pxar:{source}", "--detach").text.strip()
-        while not (task := program.run("--json", "task", "show", upid).document)["queued"]:
-            assert task["state"] == "running"
+        while not (task := shown(program, upid))["queued"]:
+            pass
         assert task["message"] == "waiting: 1 tasks run already"
         assert program.run("--json", "snapshots").document == []
 
@@ -50,8 +68,8 @@ def test_the_commands_of_a_job_keep_to_the_limits_too(quick_path: Path) -> None:
     with Slot(str(program.home / "state" / "slots"), "store-store") as held:
         assert held.try_take(1)
         upid = program.run("job", "run", "j", "--detach").text.strip()
-        while not (task := program.run("--json", "task", "show", upid).document)["queued"]:
-            assert task["state"] == "running"
+        while not shown(program, upid)["queued"]:
+            pass
     began = time.monotonic()
     program.run("task", "attach", upid)
 
@@ -88,10 +106,7 @@ def test_a_limit_on_reading_holds_for_the_whole_backup(quick_path: Path) -> None
 
 def test_a_stopped_backup_leaves_nothing_half_written_and_ends_soon(quick_path: Path) -> None:
     program, source = prepared(quick_path, 8 << 20)
-    words = ["backup", f"s.pxar:{source}", "--id", "h", "--read-limit", "200 KiB", "--detach"]
-    upid = program.run(*words).text.strip()
-    while not (task := program.run("--json", "task", "show", upid).document)["progress"]["done"]:
-        assert task["state"] == "running"
+    upid = begun(program, source, "--id", "h")
     began = time.monotonic()
 
     program.run("task", "stop", upid)
@@ -100,5 +115,33 @@ def test_a_stopped_backup_leaves_nothing_half_written_and_ends_soon(quick_path: 
     assert program.run("--json", "task", "show", upid).document["state"] == "stopped"
     assert program.run("--json", "snapshots").document == []
     assert not list((program.home / "store" / "host").rglob("*.tmp*"))
-    program.run(*words[:4])  # and the way is free
+    program.run("backup", f"s.pxar:{source}", "--id", "h")  # and the way is free
     program.run("verify")
+
+
+def test_the_process_that_walks_is_as_nice_as_the_backup(quick_path: Path) -> None:
+    program, source = prepared(quick_path, 8 << 20)
+    upid = begun(program, source, "--nice", "7")
+
+    worker = int(upid.split(":")[2], 16)
+    (walker,) = Path(f"/proc/{worker}/task/{worker}/children").read_text().split()
+    assert os.getpriority(os.PRIO_PROCESS, int(walker)) >= 7  # it may be done: then it is a zombie
+
+    program.run("task", "stop", upid)
+
+
+def test_who_waited_in_the_queue_stores_what_is_there_afterwards(quick_path: Path) -> None:
+    program, source = prepared(quick_path, 1000)
+    config = program.home / "config.toml"
+    config.write_text(config.read_text() + "\n[workers]\nper-store = 1\n")
+    with Slot(str(program.home / "state" / "slots"), "store-store") as held:
+        assert held.try_take(1)
+        upid = program.run("backup", f"s.pxar:{source}", "--id", "h", "--detach").text.strip()
+        while not shown(program, upid)["queued"]:
+            pass
+        Event().wait(2.5)  # longer than what was seen before the queue counts as fresh
+        (source / "data").write_bytes(b"written while the backup waited")
+
+    program.run("task", "attach", upid)
+
+    assert program.run("cat", "host/h", "s.pxar", "data").out == b"written while the backup waited"

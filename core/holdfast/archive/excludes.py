@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 
 from holdfast.archive.patterns import (
-    EXCLUDE_FILE,
     EXCLUDE_FILE_BYTES_MAX,
     Match,
     PatternList,
     parse_arguments,
     parse_exclude_file,
 )
+from holdfast.archive.walk_rules import EXCLUDE_FILE
 from holdfast.errors import DamagedData
 from holdfast.host import files
 

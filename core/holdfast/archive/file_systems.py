@@ -7,8 +7,7 @@ import ctypes
 import functools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from holdfast.archive.features import (
     FUSE_MAGIC,
@@ -21,8 +20,7 @@ from holdfast.archive.features import (
 _STATFS_BYTES: Final = 120
 
 
-@dataclass(frozen=True, slots=True)
-class FileSystem:
+class FileSystem(NamedTuple):
     """What may be asked of the files of one file system."""
 
     magic: int

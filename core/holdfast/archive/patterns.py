@@ -7,7 +7,6 @@ every end of it that begins behind a slash: `a/b` matches at any depth, `/a` at 
 Source: docs/formats/pxar.md, "Exclude patterns".
 """
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,8 +17,6 @@ from holdfast.archive.globs import translate
 from holdfast.errors import BadRequest
 from holdfast.shown import printable
 
-EXCLUDE_FILE: Final = b".pxarexclude"
-EXCLUDE_FILE_CLI: Final = b".pxarexclude-cli"
 EXCLUDE_FILE_BYTES_MAX: Final = 1 << 20
 LOST_AND_FOUND: Final = b"lost+found"
 
@@ -185,5 +182,7 @@ def prelude(patterns: PatternList) -> bytes | None:
         text = patterns.text.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadRequest("patterns for an archive have to be UTF-8") from error
+    import json
+
     content = {"exclude-patterns": text}
     return json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()

@@ -9,8 +9,7 @@ The archive stores neither USER_OBJ nor OTHER nor MASK of an access list: they a
 """
 
 import struct
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 ACCESS: Final = "system.posix_acl_access"
 DEFAULT: Final = "system.posix_acl_default"
@@ -24,8 +23,7 @@ Named = tuple[tuple[int, int], ...]
 """(id, permissions) pairs, ascending."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AclList:
+class AclList(NamedTuple):
     """One list; None where an entry is absent."""
 
     users: Named = ()

@@ -4,9 +4,8 @@ import mmap
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from holdfast.archive import catalog, patterns
 from holdfast.archive.change_detection import ChangeDetection
 from holdfast.archive.file_content import HEADER_BYTES, ByteSink
 from holdfast.archive.previous_tree import PreviousTree
@@ -14,9 +13,9 @@ from holdfast.archive.split_tree import SplitTree
 from holdfast.archive.tree_frames import Frame
 from holdfast.archive.tree_reading import Progress, TreeReading
 from holdfast.archive.tree_summary import TreeSummary
-from holdfast.archive.unified_tree import UnifiedTree
-from holdfast.archive.walk import Event, WalkRules, open_root
+from holdfast.archive.walk import Event, open_root
 from holdfast.archive.walk_ring import Contents
+from holdfast.archive.walk_rules import WalkRules
 from holdfast.datastore.base_snapshot import BaseSnapshot
 from holdfast.datastore.chunk_store import ChunkStore
 from holdfast.datastore.dynamic_index import DynamicIndex
@@ -28,6 +27,10 @@ from holdfast.datastore.store import Datastore
 from holdfast.datastore.stream_writer import KnownChunk
 from holdfast.errors import DamagedData
 from holdfast.units import KIB, MIB
+
+if TYPE_CHECKING:  # loaded by those who have patterns, or who write unified archives
+    from holdfast.archive.catalog import CatalogWriter
+    from holdfast.archive.patterns import PatternList
 
 CATALOG_NAME: Final = "catalog.pcat1.didx"
 CATALOG_CHUNK_MEAN: Final = 512 * KIB
@@ -58,8 +61,19 @@ class TreeSource:
         return self.name.removesuffix(".pxar")
 
     @property
-    def patterns(self) -> patterns.PatternList:
-        return patterns.PatternList(patterns.parse_arguments(self.rules.patterns))
+    def patterns(self) -> "PatternList":
+        from holdfast.archive.patterns import PatternList, parse_arguments
+
+        return PatternList(parse_arguments(self.rules.patterns))
+
+    @property
+    def prelude(self) -> bytes | None:
+        """What the archive keeps of the patterns."""
+        if not self.rules.patterns:
+            return None
+        from holdfast.archive.patterns import prelude
+
+        return prelude(self.patterns)
 
 
 def load_previous(
@@ -113,7 +127,6 @@ def back_up_split(
             message = f"the snapshot before cannot be compared with, all files are read: {error}"
             warnings.append(message)
             progress.warn(message)
-    prelude = patterns.prelude(source.patterns)
     payload = session.stream(f"{source.stem}.ppxar.didx")
     meta = session.stream(f"{source.stem}.mpxar.didx")
 
@@ -133,7 +146,7 @@ def back_up_split(
         payload,
         root_fd,
         TreeReading(progress, warnings),
-        prelude=prelude,
+        prelude=source.prelude,
         previous=previous,
         inject=inject,
         contents=source.contents,
@@ -158,11 +171,13 @@ def back_up_split(
 def back_up_unified(
     session: BackupSession,
     source: TreeSource,
-    names: catalog.CatalogWriter,
+    names: "CatalogWriter",
     progress: Progress,
     warnings: list[str],
 ) -> TreeSummary:
     """Write NAME.pxar into the session, its names into the catalog (see back_up_split)."""
+    from holdfast.archive.unified_tree import UnifiedTree
+
     stream = session.stream(f"{source.stem}.pxar.didx")
     root_fd = open_root(source.root)
     tree = UnifiedTree(
@@ -203,7 +218,7 @@ class _Counted:
     def suggest(self) -> None:
         pass
 
-    def suggest_at(self, _position: int) -> None:
+    def suggest_all(self, _positions: Sequence[int]) -> None:
         pass
 
     def adopt(self, segment: Segment, _start: int, count: int) -> None:

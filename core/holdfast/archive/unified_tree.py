@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from typing import Final, Protocol
 
 from holdfast.archive.file_content import ByteSink
-from holdfast.archive.patterns import EXCLUDE_FILE_CLI
 from holdfast.archive.pxar import format as pxar
 from holdfast.archive.tree_frames import Frame
 from holdfast.archive.tree_reading import TreeReading
 from holdfast.archive.tree_summary import TreeSummary
 from holdfast.archive.walk import BEGIN, END, FILE, LEAF, Event
+from holdfast.archive.walk_rules import EXCLUDE_FILE_CLI
 
 _MODE_AT: Final = 16  # in ENTRY
 _MTIME_AT: Final = 40

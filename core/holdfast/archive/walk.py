@@ -21,18 +21,19 @@ import os
 import stat
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from holdfast.archive.excludes import ExcludeRules
 from holdfast.archive.file_systems import file_system_of
 from holdfast.archive.metadata import MetadataReader, special_items
-from holdfast.archive.patterns import EXCLUDE_FILE, EXCLUDE_FILE_CLI
 from holdfast.archive.pxar import format as pxar
+from holdfast.archive.walk_rules import EXCLUDE_FILE, EXCLUDE_FILE_CLI, WalkRules
 from holdfast.errors import BadRequest, NotFound, Refused
 from holdfast.host.files import as_holdfast_error
+
+if TYPE_CHECKING:  # loaded with the first pattern: most trees have none
+    from holdfast.archive.excludes import ExcludeRules
 
 FILE: Final = 0
 LEAF: Final = 1
@@ -60,19 +61,6 @@ _GONE: Final = frozenset({errno.ENOENT, errno.ESTALE, errno.ELOOP, errno.ENXIO, 
 _ENTRY: Final = struct.Struct("<QQQQIIqII")
 _DEVICE: Final = struct.Struct("<QQQQ")
 _HEADER: Final = struct.Struct("<QQ")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WalkRules:
-    """Which parts of a tree belong to the backup.
-
-    Attributes:
-        patterns: exclude patterns of the command line, in order.
-        all_file_systems: go into everything that is mounted below, except virtual file systems.
-    """
-
-    patterns: tuple[bytes, ...] = ()
-    all_file_systems: bool = False
 
 
 _packers: dict[int, Callable[..., bytes]] = {}
@@ -153,6 +141,12 @@ def open_root(path: bytes) -> int:
     return fd
 
 
+def _exclude_rules(patterns: Iterable[bytes]) -> "ExcludeRules":
+    from holdfast.archive.excludes import ExcludeRules
+
+    return ExcludeRules(patterns)
+
+
 class _Directory:
     """One directory of the chain that is being walked."""
 
@@ -194,7 +188,7 @@ class TreeWalk:
         self._is_batch_full = False
         self._root = root
         self._rules = rules
-        self._excludes = ExcludeRules(rules.patterns)
+        self._excludes = _exclude_rules(rules.patterns) if rules.patterns else None
         self._batch: list[Event] = []
         self._chain: list[_Directory] = []
         self._noatime = os.O_NOATIME
@@ -368,7 +362,8 @@ class TreeWalk:
         chain = self._chain
         done = chain.pop()
         self._batch.append((END,))
-        self._excludes.leave(len(chain))
+        if self._excludes is not None:
+            self._excludes.leave(len(chain))
         if chain and chain[-1].fd < 0:
             self._open_parent_again(chain[-1], done)
         os.close(done.fd)
@@ -404,9 +399,11 @@ class TreeWalk:
         if not directory.path:
             entries = [entry for entry in entries if entry[0] != EXCLUDE_FILE_CLI]
         if (EXCLUDE_FILE, _KIND_FILE) in entries:
+            if self._excludes is None:
+                self._excludes = _exclude_rules(())
             for text in self._excludes.enter(directory.path, directory.fd, len(self._chain)):
                 self._batch.append((WARNING, directory.path + EXCLUDE_FILE, text))
-        if self._excludes.active:
+        if self._excludes is not None and self._excludes.active:
             prefix, is_excluded = b"/" + directory.path, self._excludes.is_excluded
             entries = [
                 (name, kind)

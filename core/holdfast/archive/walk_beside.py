@@ -3,12 +3,12 @@
 import gc
 import marshal
 import os
-import signal
 from contextlib import suppress
 
-from holdfast.archive.walk import Event, TreeWalk, WalkRules
+from holdfast.archive.walk import Event, TreeWalk
 from holdfast.archive.walk_contents import ContentReader
 from holdfast.archive.walk_process import COMPLETE, LENGTH, framed
+from holdfast.archive.walk_rules import WalkRules
 from holdfast.errors import HoldfastError
 
 
@@ -35,7 +35,6 @@ def _order() -> tuple[bytes, WalkRules] | None:
 
 def walk_for_parent(ring: int) -> None:
     """What the process runs: read the order, walk, answer; `ring` is the memory for contents."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the reader decides when to stop
     gc.disable()  # events hold no cycles
     with suppress(BrokenPipeError):
         order = _order()

@@ -20,7 +20,7 @@ import os
 import signal
 import struct
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from holdfast import errors
@@ -31,7 +31,8 @@ from holdfast.host.files import explained
 from holdfast.units import MIB
 
 if TYPE_CHECKING:
-    from holdfast.archive.walk import Event, WalkRules
+    from holdfast.archive.walk import Event
+    from holdfast.archive.walk_rules import WalkRules
 
 LENGTH: Final = struct.Struct("<I")
 _F_SETPIPE_SZ: Final = 1031
@@ -52,22 +53,23 @@ class WalkProcess:
     """
 
     def __init__(self) -> None:
-        with explained("starting the process that walks the tree"):
+        self._is_closed = False
+        what = "starting the process that walks the tree"
+        with explained(what), ExitStack() as its_ends, ExitStack() as on_failure:
             ring = os.memfd_create("holdfast-walk")
             self.contents = Contents(ring, self._tell)
+            on_failure.callback(self.contents.close)
             self._reading, writing = os.pipe()
+            on_failure.callback(os.close, self._reading)
+            its_ends.callback(os.close, writing)
             told, self._telling = os.pipe()
-            try:
-                os.ftruncate(ring, RING_BYTES)
-                with suppress(OSError):  # only a matter of speed
-                    _grow_pipe(writing)
-                self.pid = interpreter.spawn(_WALKER, _WALK, ring, stdin=told, stdout=writing)
-            except BaseException:
-                self._close()
-                raise
-            finally:
-                os.close(told)
-                os.close(writing)
+            on_failure.callback(os.close, self._telling)
+            its_ends.callback(os.close, told)
+            os.ftruncate(ring, RING_BYTES)
+            with suppress(OSError):  # only a matter of speed
+                _grow_pipe(writing)
+            self.pid = interpreter.spawn(_WALKER, _WALK, ring, stdin=told, stdout=writing)
+            on_failure.pop_all()
 
     def begin(self, root: bytes, rules: "WalkRules") -> None:
         """Say what to walk; once (HoldfastError: the process is gone)."""
@@ -80,20 +82,24 @@ class WalkProcess:
         with suppress(BrokenPipeError):  # the walk is complete, or it died: its stream says which
             os.write(self._telling, slots)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """End the walk, wherever it is; once more does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self.contents.close()
-        for fd in (self._reading, self._telling):
-            os.close(fd)
+        os.close(self._reading)
+        os.close(self._telling)
+        with suppress(ProcessLookupError):  # it may wait for room in a pipe nobody reads any more
+            os.kill(self.pid, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._close()
-        with suppress(ProcessLookupError):  # it may wait for room in a pipe nobody reads any more
-            os.kill(self.pid, signal.SIGKILL)
-        with suppress(ChildProcessError):
-            os.waitpid(self.pid, 0)
+        self.close()
 
     def batches(self) -> "Iterator[list[Event]]":
         """The events of TreeWalk.batches, with the same errors."""
@@ -111,6 +117,14 @@ class WalkProcess:
                 else:
                     kind, text, hint = message
                     raise _KINDS.get(kind, errors.HoldfastError)(text, hint=hint)
+
+
+def idle_walk() -> WalkProcess | None:
+    """A process ready to walk; None where no further process may be started."""
+    try:
+        return WalkProcess()
+    except HoldfastError:
+        return None
 
 
 def _grow_pipe(fd: int) -> None:

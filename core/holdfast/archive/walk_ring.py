@@ -7,7 +7,7 @@ other process put the bytes. A slot is told to be free when the last of its chun
 
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -28,7 +28,7 @@ class RecordSink(Protocol):
     @property
     def position(self) -> int: ...
 
-    def suggest_at(self, position: int, /) -> None: ...
+    def suggest_all(self, positions: Sequence[int], /) -> None: ...
 
     def adopt(self, segment: "Segment", start: int, count: int, /) -> None: ...
 
@@ -71,8 +71,7 @@ class Contents:
 
         start = sink.position
         *positions, end = accumulate((HEADER_BYTES + size for size in sizes), initial=start)
-        for position in positions:
-            sink.suggest_at(position)
+        sink.suggest_all(positions)
         segment = self._slots[slot]
         segment.hold()
         sink.adopt(segment, FRONT_BYTES, end - start)

@@ -20,6 +20,7 @@ Source: docs/algorithms/chunking.md.
 """
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 from holdfast.chunking.cutters import Chunker, Cutter, cutter_for
@@ -45,6 +46,9 @@ class StreamCutter(Protocol):
     def suggest(self, position: int, /) -> None:
         """A file begins at virtual `position`; never less than the one before."""
 
+    def suggest_all(self, positions: Iterable[int], /) -> None:
+        """Files begin at these positions, in order."""
+
     def next_cut(self, data: memoryview, *, ended: bool = False) -> int:
         """Length of the chunk that begins at `base`, or 0 when it does not end in `data`.
 
@@ -60,12 +64,13 @@ class StreamCutter(Protocol):
 class _Suggestions:
     """Ascending positions; those behind the stream are skipped by bisection, not one by one."""
 
-    __slots__ = ("_positions", "_start", "add")
+    __slots__ = ("_positions", "_start", "add", "add_all")
 
     def __init__(self) -> None:
         self._positions: list[int] = []
         self._start = 0
         self.add = self._positions.append
+        self.add_all = self._positions.extend
 
     def first_from(self, position: int) -> int | None:
         """The least suggestion at or after `position`; drops all before it."""
@@ -88,6 +93,7 @@ class BoundaryCutter:
         self._scanned = 0
         self._block_bytes = block_bytes
         self.suggest = self._suggestions.add
+        self.suggest_all = self._suggestions.add_all
 
     def next_cut(self, data: memoryview, *, ended: bool = False) -> int:
         """See StreamCutter."""
@@ -141,6 +147,7 @@ class SnappingCutter:
         self._fine_cut = self._coarse_cut = 0
         self._scanned = 0
         self.suggest = self._suggestions.add
+        self.suggest_all = self._suggestions.add_all
 
     def next_cut(self, data: memoryview, *, ended: bool = False) -> int:
         """See StreamCutter."""
@@ -201,6 +208,7 @@ class FixedCutter:
         self.base = 0
         self._suggestions = _Suggestions()
         self.suggest = self._suggestions.add
+        self.suggest_all = self._suggestions.add_all
 
     def next_cut(self, data: memoryview, *, ended: bool = False) -> int:
         """See StreamCutter."""

@@ -5,6 +5,7 @@ neither an option nor an option's value, so only its module has to be imported.
 """
 
 import argparse
+import functools
 import os
 from collections.abc import Sequence
 from typing import Final, NoReturn
@@ -32,6 +33,8 @@ ENVIRONMENT: Final = {
     "keyfile": "HOLDFAST_KEYFILE",
 }
 RAW_EPILOG: Final = argparse.RawDescriptionHelpFormatter
+# For the check of each added option; measuring the terminal for it loads more than it is worth.
+_UNMEASURED: Final = functools.partial(argparse.HelpFormatter, width=80)
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"", "0", "false", "no", "off"})
 
@@ -119,11 +122,13 @@ def parser_of(command: Command, name: str | None = None) -> Parser:
     parser = Parser(
         prog=f"holdfast {name or command.name}",
         description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+        formatter_class=_UNMEASURED,
         allow_abbrev=False,
     )
     command.load().add_arguments(parser)
     journaled.add_arguments(parser, command.name)
     add_global_options(parser)
+    parser.formatter_class = argparse.HelpFormatter
     return parser
 
 
@@ -133,9 +138,18 @@ def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Nam
         action.nargs in (argparse.PARSER, argparse.REMAINDER)
         for action in parser._actions  # noqa: SLF001
     )
-    args = parser.parse_args(words) if has_verbs else parser.parse_intermixed_args(words)
+    if has_verbs:
+        args = parser.parse_args(words)
+    else:
+        if not any(map(_may_ask_for_help, words)):
+            parser.usage = ""  # mixed parsing lays it out for messages that `error` does not print
+        args = parser.parse_intermixed_args(words)
     complete(args)
     return args
+
+
+def _may_ask_for_help(word: str) -> bool:
+    return word == "--help" or (word.startswith("-") and word[1:2] != "-" and "h" in word)
 
 
 def complete(args: argparse.Namespace) -> None:

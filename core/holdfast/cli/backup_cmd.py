@@ -3,24 +3,27 @@
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
+from holdfast import ids
 from holdfast.archive.change_detection import ChangeDetection
+from holdfast.archive.walk_rules import WalkRules
 from holdfast.cli.console import Console
-from holdfast.errors import EXIT_OK, BadRequest, DamagedData
+from holdfast.errors import EXIT_OK, BadRequest, DamagedData, HoldfastError
 from holdfast.ids import BackupType, GroupId, name_to_epoch
-from holdfast.operations.backup_spec import Spec, SpecKind, parse_specs
-from holdfast.operations.tree_walks import TreeWalks, Walker, idle_walk
+from holdfast.operations.backup_spec import SpecKind, parse_specs
+from holdfast.operations.tree_walks import TreeWalks, Walker
 from holdfast.units import KIB
 
 if TYPE_CHECKING:
-    from holdfast.archive.walk import WalkRules
     from holdfast.operations.backup import BackupOutcome, BackupRequest
 
 # What is not needed to start the process that walks is imported while that loads, too.
 _CHUNKERS: Final = ("fastcdc", "buzhash")
 _LEVELS: Final = range(1, 20)
+# Who waited for other tasks or for a passphrase walks again: a snapshot shows its own time.
+_STALE_AFTER_S: Final = 2.0
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -65,48 +68,67 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--verify", action="store_true", help="read the new snapshot again")
     parser.add_argument("--comment", default="", metavar="TEXT", help="a note on the snapshot")
     parser.add_argument("-n", "--dry-run", action="store_true", help="store nothing")
+    parser.set_defaults(ready_walk=None, walks=None)
 
 
 @contextmanager
 def prepared(args: Namespace) -> Iterator[None]:
-    """Start the process that will walk, before the configuration and the journal are read."""
-    args.ready_walk = None
+    """Begin to walk, before the journal is opened and what makes a snapshot is loaded."""
     with ExitStack() as stack:
-        if any(os.path.isdir(spec.rpartition(":")[2]) for spec in args.specs):
-            args.ready_walk = idle_walk()
-            if args.ready_walk is not None:
-                stack.enter_context(args.ready_walk)
+        with suppress(HoldfastError):  # `run` meets it again, and says it
+            args.walks = stack.enter_context(_walks(args))
+            args.beside = args.walks.pids
         yield
+
+
+def _walks(args: Namespace) -> TreeWalks:
+    """The walks, under way, along with contents if there is nothing to compare them with."""
+    specs = parse_specs(tuple(args.specs))
+    with ExitStack() as stack:
+        walks = TreeWalks(specs, _rules(args), Walker.PROCESS, ready=args.ready_walk)
+        args.ready_walk = None
+        stack.enter_context(walks)
+        if not args.dry_run and args.change_detection != ChangeDetection.LEGACY:
+            from holdfast.config.settings import Settings
+            from holdfast.datastore import layout
+
+            base = os.path.realpath(Settings.read(args.config).store(args.store).path)
+            if not layout.has_real_directory(base, _group(args).path):
+                walks.want_contents()
+        stack.pop_all()
+    return walks
+
+
+def _rules(args: Namespace) -> WalkRules:
+    return WalkRules(
+        patterns=tuple(os.fsencode(pattern) for pattern in args.exclude),
+        all_file_systems=args.all_file_systems,
+    )
+
+
+def _group(args: Namespace) -> GroupId:
+    from holdfast.host import process
+
+    identifier = args.id or process.node_name()
+    return GroupId(BackupType(args.type), identifier, ids.Namespace.parse(args.ns or ""))
 
 
 def run(args: Namespace, console: Console) -> int:
     """Make the snapshot, or say what it would be."""
-    from holdfast.archive.walk import WalkRules
+    from holdfast.cli import selection
+    from holdfast.operations.backup import back_up, preview
 
-    specs = parse_specs(tuple(args.specs))
-    rules = WalkRules(
-        patterns=tuple(os.fsencode(pattern) for pattern in args.exclude),
-        all_file_systems=args.all_file_systems,
-    )
-    ready = getattr(args, "ready_walk", None)
-    with TreeWalks(specs, rules, Walker.PROCESS, ready=ready) as walks:
-        from holdfast.cli import selection
-        from holdfast.host import process
-
-        group = GroupId(
-            BackupType(args.type), args.id or process.node_name(), selection.namespace(args)
-        )
-        store = selection.open_to_read(args) if args.dry_run else selection.open_to_write(args)
-        if not (
-            args.dry_run or args.change_detection == ChangeDetection.LEGACY or store.exists(group)
-        ):
-            walks.want_contents()  # there is nothing to compare with
-        from holdfast.operations.backup import back_up, preview
-
-        request = _request(args, console, specs, rules, group)
-        with console.progress() as progress:
-            operation = preview if args.dry_run else back_up
-            outcome = operation(store, request, progress, walks=walks)
+    store = selection.open_to_read(args) if args.dry_run else selection.open_to_write(args)
+    with ExitStack() as stack:
+        walks: TreeWalks | None = args.walks
+        request = _request(args, console)
+        if walks is not None and walks.age_s() > _STALE_AFTER_S:
+            walks.close()
+            walks = None
+        walks = walks or stack.enter_context(_walks(args))
+        progress = stack.enter_context(console.progress())
+        operation = preview if args.dry_run else back_up
+        outcome = operation(store, request, progress, walks=walks)
     if args.json:
         console.document(_document(outcome))
     else:
@@ -114,13 +136,7 @@ def run(args: Namespace, console: Console) -> int:
     return DamagedData.exit_code if outcome.passed_verification is False else EXIT_OK
 
 
-def _request(
-    args: Namespace,
-    console: Console,
-    specs: tuple[Spec, ...],
-    rules: "WalkRules",
-    group: GroupId,
-) -> "BackupRequest":
+def _request(args: Namespace, console: Console) -> "BackupRequest":
     from holdfast.chunking.cutters import Chunker
     from holdfast.cli import key_source, selection
     from holdfast.datastore.manifest import CryptMode
@@ -142,13 +158,14 @@ def _request(
     )
     store_options = selection.store_settings(args).options
     task = console.task
+    group = _group(args)
     upid = Upid.for_this_process("verify_snapshot", str(group)) if task is None else task.upid
     return BackupRequest(
-        specs=specs,
+        specs=parse_specs(tuple(args.specs)),
         group=group,
         time_s=None if args.time is None else _time(args.time),
         settings=settings,
-        rules=rules,
+        rules=_rules(args),
         detection=ChangeDetection(args.change_detection),
         comment=args.comment,
         verify_upid=str(upid) if args.verify or store_options.verify_new else None,

@@ -105,18 +105,19 @@ def run(
         console: of this run.
         words: the command line, to start again in the background.
     """
-    if (
+    is_entered = not (
         getattr(args, "dry_run", False)
         or getattr(args, "cached", False)
         or args.read_only
         or console.task is not None
-    ):
-        return module.run(args, console)
-    if args.detach:
+    )
+    if is_entered and args.detach:
         return detach(args, console, words, keyfile=_key_path(name, args))
     prepared = getattr(module, "prepared", None)
     with nullcontext() if prepared is None else prepared(args):
-        return _run_in_journal(name, module, args, console)
+        if is_entered:
+            return _run_in_journal(name, module, args, console)
+        return module.run(args, console)
 
 
 def _run_in_journal(name: str, module: "CommandModule", args: Namespace, console: "Console") -> int:
@@ -222,8 +223,10 @@ def limited(
     from holdfast.jobs.slots import Slot
 
     workers = settings.workers
-    be_nice(args.nice if args.nice is not None else workers.nice)
-    if not set_io_class(IoClass(args.io_class) if args.io_class else workers.io_class):
+    beside = getattr(args, "beside", ())
+    be_nice(args.nice if args.nice is not None else workers.nice, beside)
+    io_class = IoClass(args.io_class) if args.io_class else workers.io_class
+    if not set_io_class(io_class, beside):
         console.remark("the kernel does not allow another class of disk priority")
     read = parse_size(args.read_limit) if args.read_limit else workers.read_bytes_per_second
     write = parse_size(args.write_limit) if args.write_limit else workers.write_bytes_per_second

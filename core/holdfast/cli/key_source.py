@@ -11,14 +11,13 @@ from argparse import Namespace as Arguments
 from typing import TYPE_CHECKING, Final
 
 from holdfast.config.settings import Settings
-from holdfast.datastore import key_files, master_key
-from holdfast.datastore.key_files import KdfName, KeyFile
 from holdfast.datastore.keys import EncryptionKey
 from holdfast.errors import HoldfastError, KeyProblem
 from holdfast.host import files
 
 if TYPE_CHECKING:
     from holdfast.cli.console import Console
+    from holdfast.datastore.key_files import KeyFile
 
 OLD: Final = "HOLDFAST_PASSWORD"
 NEW: Final = "HOLDFAST_NEW_PASSWORD"
@@ -54,6 +53,9 @@ def asked_ahead(path: str | None) -> dict[str, bytes]:
     """
     if not path or _said(OLD) is not None or not _can_ask():
         return {}
+    from holdfast.datastore import key_files
+    from holdfast.datastore.key_files import KdfName
+
     key_file = key_files.load(path)
     if key_file.kdf_name is KdfName.NONE:
         return {}
@@ -83,6 +85,8 @@ def wrapped_key(args: Arguments, key: EncryptionKey | None) -> bytes | None:
     path = Settings.read(args.config).store(args.store).master_key
     if key is None or path is None:
         return None
+    from holdfast.datastore import key_files, master_key
+
     with files.explained(f"reading the master key {path}"):
         pem = files.read_file(os.path.realpath(path), size_max=master_key.PEM_BYTES_MAX)
     return master_key.wrap_for_master(key, pem, created=key_files.timestamp())
@@ -90,11 +94,15 @@ def wrapped_key(args: Arguments, key: EncryptionKey | None) -> bytes | None:
 
 def unlock(path: str) -> EncryptionKey:
     """The key in one file; its passphrase is looked for only if it has one (see load_key)."""
+    from holdfast.datastore import key_files
+
     return open_key_file(path, key_files.load(path))
 
 
-def open_key_file(path: str, key_file: KeyFile) -> EncryptionKey:
+def open_key_file(path: str, key_file: "KeyFile") -> EncryptionKey:
     """The key inside `key_file`, which was read from `path` (KeyProblem)."""
+    from holdfast.datastore.key_files import KdfName
+
     if key_file.kdf_name is KdfName.NONE:
         return key_file.unlock(None)
     return key_file.unlock(passphrase(f"passphrase of {path}"))

@@ -11,6 +11,7 @@ from typing import Final
 
 from holdfast.cli import arguments, commands, journaled, signals
 from holdfast.cli.console import Console, OutputClosed
+from holdfast.cli.ready_walk import ready_walk
 from holdfast.errors import EXIT_OK, EXIT_WARNINGS, BadRequest, HoldfastError, Stopped
 
 _TRACEBACK_VERBOSITY: Final = 2
@@ -63,18 +64,20 @@ def _dispatch(words: list[str]) -> int:
         close = commands.similar(name)
         hint = f"did you mean `{close}`?" if close else "see `holdfast --help`"
         raise BadRequest(f"there is no command {name!r}", hint=hint)
-    parser = arguments.parser_of(command, name)
-    signals.install()
-    args = arguments.parse(parser, [*before, *rest])
-    if args.read_only:
-        sys.dont_write_bytecode = True  # an installation that is not compiled yet stays so
-    console = Console(args)
-    full_name = journaled.full_name(command.name, args)
-    if journaled.is_long(full_name):
-        again = [*before, command.name, *rest]
-        code = journaled.run(full_name, command.load(), args, console, again)
-    else:
-        code = command.load().run(args, console)
+    with ready_walk(name, rest) as walk:
+        parser = arguments.parser_of(command, name)
+        signals.install()
+        args = arguments.parse(parser, [*before, *rest])
+        args.ready_walk = walk
+        if args.read_only:
+            sys.dont_write_bytecode = True  # an installation that is not compiled yet stays so
+        console = Console(args)
+        full_name = journaled.full_name(command.name, args)
+        if journaled.is_long(full_name):
+            again = [*before, command.name, *rest]
+            code = journaled.run(full_name, command.load(), args, console, again)
+        else:
+            code = command.load().run(args, console)
     console.flush()
     return EXIT_WARNINGS if code == EXIT_OK and console.warning_count else code
 

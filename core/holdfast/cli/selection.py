@@ -7,7 +7,6 @@ from holdfast.config.stores import StoreSettings
 from holdfast.datastore.store import Access, Datastore
 from holdfast.errors import ReadOnlyViolation
 from holdfast.ids import Namespace, SnapshotId
-from holdfast.operations import snapshots
 
 
 def store_settings(args: Arguments) -> StoreSettings:
@@ -52,4 +51,6 @@ def namespace(args: Arguments) -> Namespace:
 
 def snapshot(store: Datastore, args: Arguments, text: str) -> SnapshotId:
     """The snapshot called `text` in the chosen namespace (BadRequest, NotFound)."""
+    from holdfast.operations import snapshots
+
     return snapshots.find_snapshot(store, namespace(args), text)

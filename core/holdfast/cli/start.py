@@ -17,7 +17,7 @@ from holdfast.errors import HoldfastError
 NOT_ARCHIVED: Final = 100  # what `wal get` returns inside the program
 _GET_FAILED: Final = 255
 _FAILED: Final = 1
-_GC_AFTER: Final = 20_000  # loading a program makes many objects and no cycles
+_GC_AFTER: Final = 50_000  # loading a program makes many objects and no cycles
 
 
 def main(words: list[str] | None = None) -> int:

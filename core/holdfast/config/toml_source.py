@@ -1,6 +1,5 @@
 """A TOML file as typed answers; every mistake is reported with its file and line."""
 
-import difflib
 import os
 import re
 import tomllib
@@ -202,5 +201,7 @@ class Section:
 
 
 def _meant(text: str, names: list[str]) -> str | None:
+    import difflib
+
     close = difflib.get_close_matches(text, names, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else None

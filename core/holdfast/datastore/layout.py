@@ -80,6 +80,15 @@ def check_real_directory(base: str, relative: str) -> None:
             raise NotFound(f"there is no {relative} in this store")
 
 
+def has_real_directory(base: str, relative: str) -> bool:
+    """Whether check_real_directory would pass (HoldfastError when that cannot be seen)."""
+    try:
+        check_real_directory(base, relative)
+    except NotFound:
+        return False
+    return True
+
+
 def make_directories(base: str, relative: str, *, owner_ids: tuple[int, int] | None) -> None:
     """Make what is missing of `relative`, each directory with mode 0755 (OSError)."""
     path = base

@@ -7,10 +7,9 @@ are decoded by two threads, each chunk once. Read at random it keeps a handful o
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from holdfast.datastore.blob import Codec, kind_of
 from holdfast.datastore.chunk_store import ChunkStore
@@ -19,6 +18,9 @@ from holdfast.datastore.keys import EncryptionKey, chunk_digest
 from holdfast.datastore.store import Datastore
 from holdfast.errors import BadRequest, DamagedData
 from holdfast.ids import SnapshotId
+
+if TYPE_CHECKING:  # loaded by the first who reads: a backup may read nothing
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 
 class ChunkReader:
@@ -144,6 +146,8 @@ class StreamReader:
         if start >= stop:
             return
         numbers = iter(range(self.index.find(start), self.index.find(stop - 1) + 1))
+        from concurrent.futures import ThreadPoolExecutor
+
         waiting: deque[tuple[int, Future[memoryview]]] = deque()
         with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
             try:
@@ -194,6 +198,8 @@ class StreamReader:
             self._ahead.clear()
         elif self._read_ahead:
             if self._pool is None:
+                from concurrent.futures import ThreadPoolExecutor
+
                 self._pool = ThreadPoolExecutor(2, thread_name_prefix="decode")
             stop = min(number + 1 + self._read_ahead, self.index.chunk_count)
             for following in range(number + 1, stop):

@@ -101,11 +101,7 @@ class StoreContents:
 
     def exists(self, item: GroupId | SnapshotId | Namespace) -> bool:
         """Whether the group, snapshot or namespace is there."""
-        try:
-            self._check_directory(item.path)
-        except NotFound:
-            return False
-        return True
+        return layout.has_real_directory(self.base, item.path)
 
     def is_finished(self, snapshot: SnapshotId) -> bool:
         """Whether the snapshot has a manifest; it may still be damaged."""

@@ -165,9 +165,9 @@ class StreamWriter:
         """A file begins at `position`: a good place to cut."""
         self._suggest(self.position)
 
-    def suggest_at(self, position: int) -> None:
-        """A file will begin at `position`, which is not behind any suggested before."""
-        self._suggest(position)
+    def suggest_all(self, positions: Sequence[int]) -> None:
+        """Files will begin at these positions, which ascend from the last one suggested."""
+        self._cutter.suggest_all(positions)
 
     def inject(self, chunks: Sequence[KnownChunk]) -> None:
         """Put stored chunks here instead of bytes; forces a boundary (BadRequest: not known)."""

@@ -1,6 +1,7 @@
 """A fresh interpreter beside this one, for a function of ours; it loads only what that needs."""
 
 import os
+import signal
 import sys
 from typing import Final
 
@@ -11,6 +12,8 @@ _PROGRAM: Final = (
 
 def spawn(module: str, function: str, memory: int, *, stdin: int, stdout: int | None = None) -> int:
     """Run `function` of `module` in a process of its own; its pid (OSError).
+
+    SIGINT, which a terminal sends to all, does not reach it: whoever started it decides when it ends.
 
     Args:
         module: where the function is found, by the same path as here.
@@ -27,5 +30,8 @@ def spawn(module: str, function: str, memory: int, *, stdin: int, stdout: int | 
     ]
     if stdout is not None:
         actions.append((os.POSIX_SPAWN_DUP2, stdout, 1))
-    words = [sys.executable, "-I", "-S", "-c", program]
-    return os.posix_spawn(sys.executable, words, os.environ, file_actions=actions)
+    options = ["-I", "-S", *(["-B"] if sys.dont_write_bytecode else [])]
+    words = [sys.executable, *options, "-c", program]
+    return os.posix_spawn(
+        sys.executable, words, os.environ, file_actions=actions, setsigmask=[signal.SIGINT]
+    )

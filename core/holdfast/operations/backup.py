@@ -3,8 +3,8 @@
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from holdfast.archive.catalog import CatalogWriter
 from holdfast.archive.change_detection import ChangeDetection
 from holdfast.archive.tree_backup import (
     CATALOG_CHUNK_MEAN,
@@ -16,8 +16,7 @@ from holdfast.archive.tree_backup import (
     preview_tree,
 )
 from holdfast.archive.tree_summary import TreeSummary
-from holdfast.archive.walk import WalkRules
-from holdfast.block.nbd_uri import NbdAddress, is_nbd_address
+from holdfast.archive.walk_rules import WalkRules
 from holdfast.datastore.base_snapshot import BaseSnapshot
 from holdfast.datastore.session import DEFAULT_SETTINGS, BackupSession, SessionSettings, free_second
 from holdfast.datastore.store import Datastore
@@ -31,6 +30,9 @@ from holdfast.operations.backup_spec import BLOB_BYTES_MAX, Spec, SpecKind
 from holdfast.operations.many_tuples import without_cycle_search
 from holdfast.operations.progress import NewBytesProgress, Progress
 from holdfast.operations.tree_walks import TreeWalks, Walker
+
+if TYPE_CHECKING:
+    from holdfast.archive.catalog import CatalogWriter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,12 +226,16 @@ class _Run:
         )
         if request.detection is ChangeDetection.LEGACY:
             if self._catalog is None:
+                from holdfast.archive.catalog import CatalogWriter
+
                 self._catalog_stream = session.stream(CATALOG_NAME, chunk_mean=CATALOG_CHUNK_MEAN)
                 self._catalog = CatalogWriter(self._catalog_stream)
             return back_up_unified(session, source, self._catalog, self._progress, self.warnings)
         return back_up_split(session, source, request.detection, self._progress, self.warnings)
 
     def _image(self, spec: Spec) -> int:
+        from holdfast.block.nbd_uri import is_nbd_address
+
         if is_nbd_address(spec.path):
             return self._nbd_image(spec)
         from holdfast.block.image_backup import ImageSource, back_up_image
@@ -246,6 +252,7 @@ class _Run:
 
     def _nbd_image(self, spec: Spec) -> int:
         from holdfast.block.nbd_pull import NbdSource, pull_image  # loads numpy and asyncio
+        from holdfast.block.nbd_uri import NbdAddress
 
         with NbdSource(NbdAddress.parse(spec.path)) as export:
             self._progress.total(bytes=export.size_bytes)
@@ -268,6 +275,8 @@ class _Run:
 
 
 def _image_size(spec: Spec) -> int:
+    from holdfast.block.nbd_uri import NbdAddress, is_nbd_address
+
     if is_nbd_address(spec.path):
         from holdfast.block.nbd_pull import NbdSource
 

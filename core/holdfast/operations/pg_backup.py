@@ -18,7 +18,8 @@ from typing import Any, Final
 from holdfast.archive.change_detection import ChangeDetection
 from holdfast.archive.open import OpenSnapshot
 from holdfast.archive.tree_backup import TreeSource, back_up_split
-from holdfast.archive.walk import TreeWalk, WalkRules
+from holdfast.archive.walk import TreeWalk
+from holdfast.archive.walk_rules import WalkRules
 from holdfast.datastore.session import (
     DEFAULT_SETTINGS,
     BackupSession,

@@ -1,18 +1,19 @@
 """The walks of a backup's trees, begun before anything heavy is loaded or opened."""
 
 import os
+import time
 from collections.abc import Iterable
 from contextlib import ExitStack
 from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from holdfast.archive.walk_process import WalkProcess
-from holdfast.errors import HoldfastError
+from holdfast.archive.walk_process import WalkProcess, idle_walk
+from holdfast.archive.walk_rules import WalkRules
 from holdfast.operations.backup_spec import Spec, SpecKind
 
 if TYPE_CHECKING:
-    from holdfast.archive.walk import Event, WalkRules
+    from holdfast.archive.walk import Event
     from holdfast.archive.walk_ring import Contents
 
 
@@ -23,31 +24,26 @@ class Walker(Enum):
     HERE = "here"
 
 
-def idle_walk() -> WalkProcess | None:
-    """A process ready to walk; None where no further process may be started."""
-    try:
-        return WalkProcess()
-    except HoldfastError:
-        return None
-
-
 class TreeWalks:
     """Every tree's walk, under way; use as a context manager.
 
     Attributes:
         rules: which parts of trees.
+        pids: of the processes that walk.
     """
 
     def __init__(
         self,
         specs: Iterable[Spec],
-        rules: "WalkRules",
+        rules: WalkRules,
         walker: Walker,
         *,
         ready: WalkProcess | None = None,
     ) -> None:
-        """Begin, the first walk in the process that is `ready` for it, which the caller closes."""
+        """Begin, the first walk in the process that is `ready` for it, if there is one."""
         self.rules = rules
+        self.pids: list[int] = []
+        self._begun_s = time.monotonic()
         self._held = ExitStack()
         self._events: dict[str, Iterable[list[Event]]] = {}
         self._contents: dict[str, Contents] = {}
@@ -59,9 +55,9 @@ class TreeWalks:
                 process, ready = ready, None
                 if process is None and walker is Walker.PROCESS:
                     process = idle_walk()
-                    if process is not None:
-                        stack.enter_context(process)
                 if process is not None:
+                    stack.enter_context(process)
+                    self.pids.append(process.pid)
                     process.begin(root, rules)
                     self._events[spec.name] = process.batches()
                     self._contents[spec.name] = process.contents
@@ -85,6 +81,14 @@ class TreeWalks:
         if first is not None:
             first.want()
 
+    def age_s(self) -> float:
+        """How long ago the walks began: what they say may be as old as that."""
+        return time.monotonic() - self._begun_s
+
+    def close(self) -> None:
+        """End the walks, wherever they are; once more does nothing."""
+        self._held.close()
+
     def __enter__(self) -> Self:
         return self
 
@@ -94,4 +98,4 @@ class TreeWalks:
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        self._held.close()
+        self.close()

@@ -7,7 +7,7 @@ from tests.harness.tree_streams import SplitArchive, write_split
 from holdfast.archive.pxar.accessor import Accessor
 from holdfast.archive.pxar.decoder import Decoder, References
 from holdfast.archive.pxar.format import Kind
-from holdfast.archive.walk import WalkRules
+from holdfast.archive.walk_rules import WalkRules
 from holdfast.host import gate
 
 

@@ -1,5 +1,6 @@
 """The recorded decisions of metadata mode, made by the real writer from a real previous archive."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -39,8 +40,8 @@ class CountedStream:
     def suggest(self) -> None:
         pass
 
-    def suggest_at(self, position: int) -> None:
-        raise AssertionError(f"nothing was read by a walk up to {position}")
+    def suggest_all(self, positions: Sequence[int]) -> None:
+        raise AssertionError(f"a walk read nothing at {positions}")
 
     def adopt(self, _segment: Segment, start: int, count: int) -> None:
         raise AssertionError(f"no walk gave {count} bytes from {start} on")

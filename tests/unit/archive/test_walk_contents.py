@@ -12,9 +12,10 @@ from tests.harness.tree_streams import MemoryStream, walking, write_split
 
 from holdfast.archive.file_content import TICK_NS
 from holdfast.archive.pxar import format as pxar
-from holdfast.archive.walk import FILE, READ, RUN, Event, WalkRules
+from holdfast.archive.walk import FILE, READ, RUN, Event
 from holdfast.archive.walk_contents import CONTENT_BYTES_MAX, ContentReader
 from holdfast.archive.walk_ring import RING_BYTES, SLOT_COUNT, Contents
+from holdfast.archive.walk_rules import WalkRules
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import pytest
 from tests.harness.places import quick_directory
 from tests.harness.tree_streams import walking
 
-from holdfast.archive.walk import BEGIN, END, FILE, TreeWalk, WalkRules
+from holdfast.archive.walk import BEGIN, END, FILE, TreeWalk
 from holdfast.archive.walk_process import WalkProcess
+from holdfast.archive.walk_rules import WalkRules
 from holdfast.errors import HoldfastError, NotFound
 
 
@@ -65,3 +66,28 @@ def test_a_process_that_is_not_needed_after_all_ends() -> None:
 
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_ctrl_c_in_a_terminal_is_for_the_reader_alone(tree: Path) -> None:
+    """A terminal sends SIGINT to every process of the group, at any moment of a walker's life."""
+    with WalkProcess() as walk:
+        os.kill(walk.pid, signal.SIGINT)
+        walk.begin(os.fsencode(tree), WalkRules())
+        batches = walk.batches()
+        events = list(next(batches))
+        os.kill(walk.pid, signal.SIGINT)
+        events += [event for batch in batches for event in batch]
+
+    assert [event[0] for event in events].count(FILE) == 80 * 100
+
+
+def test_a_process_that_cannot_be_started_leaves_nothing_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.executable", "/nonexistent/python")
+    before = os.listdir("/proc/self/fd")
+
+    with pytest.raises(HoldfastError, match="starting the process that walks"):
+        WalkProcess()
+
+    assert os.listdir("/proc/self/fd") == before

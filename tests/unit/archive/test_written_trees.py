@@ -17,7 +17,8 @@ from holdfast.archive.pxar.format import Kind
 from holdfast.archive.pxar.items import Step
 from holdfast.archive.tree_reading import TreeReading
 from holdfast.archive.unified_tree import UnifiedTree
-from holdfast.archive.walk import TreeWalk, WalkRules
+from holdfast.archive.walk import TreeWalk
+from holdfast.archive.walk_rules import WalkRules
 
 
 @pytest.fixture

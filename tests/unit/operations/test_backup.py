@@ -10,7 +10,7 @@ from tests.harness.tree_compare import snapshot_of
 
 from holdfast.archive.change_detection import ChangeDetection
 from holdfast.archive.restore_rules import Overwrite
-from holdfast.archive.walk import WalkRules
+from holdfast.archive.walk_rules import WalkRules
 from holdfast.datastore.chunk_store import ChunkStore
 from holdfast.datastore.keys import EncryptionKey
 from holdfast.datastore.manifest import CryptMode

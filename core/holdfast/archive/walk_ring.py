@@ -16,8 +16,8 @@ from holdfast.units import MIB
 if TYPE_CHECKING:
     from holdfast.datastore.segments import Segment
 
-SLOT_COUNT: Final = 4
-SLOT_BYTES: Final = 16 * MIB
+SLOT_COUNT: Final = 6
+SLOT_BYTES: Final = 12 * MIB
 FRONT_BYTES: Final = 8 * MIB
 RING_BYTES: Final = SLOT_COUNT * SLOT_BYTES
 

@@ -282,7 +282,6 @@ def _is_readable(channel: socket.socket) -> bool:
 
 def make_for_parent(ring: int) -> None:
     """What the process runs; `ring` is the memory file with contents."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     gc.disable()  # nothing here holds cycles
     with suppress(BrokenPipeError, ConnectionResetError):
         _Maker(ring).run()

@@ -5,8 +5,9 @@ To add a command, write `holdfast/cli/<verb>_cmd.py` with
     def add_arguments(parser: ArgumentParser) -> None: ...
     def run(args: Namespace, console: Console) -> int: ...
 
-and put its line here. A long command may also have `prepared(args)`, a context manager entered before
-the journal is opened; processes it starts go into `args.beside`, so that limits hold for them, too. `run` returns an exit code from `holdfast.errors`; warnings that went through
+and put its line here. A long command may also have `prepared(args)`, a context manager entered
+before the journal is opened; processes it starts go into `args.beside`, so that limits hold for
+them, too. `run` returns an exit code from `holdfast.errors`; warnings that went through
 `console.warning` or a `console.progress()` turn 0 into 3. Global options are already in `args`:
 `store`, `ns`, `config`, `state_dir`, `keyfile`, `read_only`, `json`, `quiet`, `verbose`.
 `holdfast.cli.selection` opens the store and finds snapshots; `holdfast.cli.key_source` finds the key.

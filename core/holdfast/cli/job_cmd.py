@@ -284,11 +284,13 @@ def _run_inside(words: Sequence[str], args: Namespace, console: Console) -> int:
     inner.config, inner.state_dir, inner.json = args.config, args.state_dir, False
     inner_console = console.derived(inner)
     full_name = journaled.full_name(command.name, inner)
-    with ExitStack() as limits:
+    module = command.load()
+    with ExitStack() as held:
+        held.enter_context(journaled.prepared(module, inner))
         if journaled.is_long(full_name):
             settings = Settings.read(args.config)
             store_name = settings.store(inner.store).name
-            limits.enter_context(journaled.limited(inner, settings, store_name, inner_console))
-        code = command.load().run(inner, inner_console)
+            held.enter_context(journaled.limited(inner, settings, store_name, inner_console))
+        code = module.run(inner, inner_console)
     inner_console.flush()
     return EXIT_WARNINGS if code == EXIT_OK and inner_console.warning_count else code

@@ -8,8 +8,8 @@ end in the archive list, without knowing of it. Nothing is entered for a dry run
 import os
 import sys
 from argparse import ArgumentParser, Namespace, _SubParsersAction
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from io import TextIOBase
 from typing import TYPE_CHECKING, Final, TextIO, cast
@@ -113,11 +113,17 @@ def run(
     )
     if is_entered and args.detach:
         return detach(args, console, words, keyfile=_key_path(name, args))
-    prepared = getattr(module, "prepared", None)
-    with nullcontext() if prepared is None else prepared(args):
+    with prepared(module, args):
         if is_entered:
             return _run_in_journal(name, module, args, console)
         return module.run(args, console)
+
+
+def prepared(module: "CommandModule", args: Namespace) -> AbstractContextManager[None]:
+    """What a command begins before its task does; a context manager."""
+    begin: Callable[[Namespace], AbstractContextManager[None]] | None
+    begin = getattr(module, "prepared", None)
+    return nullcontext() if begin is None else begin(args)
 
 
 def _run_in_journal(name: str, module: "CommandModule", args: Namespace, console: "Console") -> int:

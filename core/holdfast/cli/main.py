@@ -64,7 +64,7 @@ def _dispatch(words: list[str]) -> int:
         close = commands.similar(name)
         hint = f"did you mean `{close}`?" if close else "see `holdfast --help`"
         raise BadRequest(f"there is no command {name!r}", hint=hint)
-    with ready_walk(name, rest) as walk:
+    with ready_walk(name, [*before, *rest]) as walk:
         parser = arguments.parser_of(command, name)
         signals.install()
         args = arguments.parse(parser, [*before, *rest])

@@ -20,7 +20,7 @@ def ready_walk(name: str, words: Sequence[str]) -> "Iterator[WalkProcess | None]
 
     Args:
         name: of the command.
-        words: what follows the name.
+        words: all others of the command line.
     """
     if (
         name != "backup"

@@ -8,7 +8,6 @@ import json
 import os
 import shlex
 import sys
-import time
 from argparse import ArgumentParser, Namespace
 from contextlib import redirect_stdout
 from typing import Any, Final
@@ -17,6 +16,7 @@ from holdfast.cli import main, plain_text
 from holdfast.cli.console import Console
 from holdfast.config.settings import Settings, default_store_path
 from holdfast.errors import EXIT_OK, EXIT_WARNINGS, DamagedData, HoldfastError
+from holdfast.host.clock import SYSTEM_CLOCK
 from holdfast.ids import SnapshotId, epoch_to_name
 from holdfast.operations import demo_data
 from holdfast.units import DAY
@@ -84,7 +84,7 @@ def run(args: Namespace, console: Console) -> int:
     if not os.path.isdir(os.path.join(store, ".chunks")):
         console.remark(f"making a store in {store}: 65,536 directories, once")
         _make_store(store)
-    now_s = int(time.time())
+    now_s = _free_second(store)
     library, image = os.path.join(files, "python"), os.path.join(files, "disk.raw")
 
     count = demo_data.copy_library(library)
@@ -120,6 +120,21 @@ def _make_store(path: str) -> None:
 
     os.makedirs(os.path.dirname(path), exist_ok=True)
     Datastore.create(path)
+
+
+def _free_second(path: str) -> int:
+    """The second that the demo's snapshots are dated from; another demo may just have used one."""
+    from holdfast.datastore.store import Access, Datastore
+
+    store = Datastore.open(path, Access.READ_ONLY)
+    now_s = int(SYSTEM_CLOCK.now_s())
+    while any(
+        store.exists(SnapshotId.parse(f"{group}/{epoch_to_name(now_s - age)}"))
+        for group, age in ((_GROUP, 2 * DAY), (_GROUP, DAY), (_MACHINE, 0))
+    ):
+        SYSTEM_CLOCK.wait(max(now_s + 1 - SYSTEM_CLOCK.now_s(), 0))
+        now_s += 1
+    return now_s
 
 
 def _backup(spec: str, group: str, time_s: int) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -31,6 +33,22 @@ def begun(program: Program, source: Path, *more: str) -> str:
     return upid
 
 
+@contextmanager
+def queued(program: Program, *words: str) -> Iterator[dict[str, Any]]:
+    """A detached task that waits for the only slot of the store until the context ends."""
+    with Slot(str(program.home / "state" / "slots"), "store-store") as held:
+        assert held.try_take(1)
+        upid = program.run(*words, "--detach").text.strip()
+        while not (task := shown(program, upid))["queued"]:
+            pass
+        yield task
+
+
+def configure(program: Program, text: str) -> None:
+    config = program.home / "config.toml"
+    config.write_text(config.read_text() + text)
+
+
 def shown(program: Program, upid: str) -> Any:  # JSON
     """A task that is to be running."""
     task = program.run("--json", "task", "show", upid).document
@@ -40,50 +58,40 @@ def shown(program: Program, upid: str) -> Any:  # JSON
 
 def test_a_second_task_waits_its_turn_and_says_so(quick_path: Path) -> None:
     program, source = prepared(quick_path, 1000)
-    config = program.home / "config.toml"
-    config.write_text(config.read_text() + "\n[workers]\nper-store = 1\n")
-    with Slot(str(program.home / "state" / "slots"), "store-store") as held:
-        assert held.try_take(1)
-        upid = program.run("backup", f"s.pxar:{source}", "--detach").text.strip()
-        while not (task := shown(program, upid))["queued"]:
-            pass
+    configure(program, "\n[workers]\nper-store = 1\n")
+    with queued(program, "backup", f"s.pxar:{source}") as task:
         assert task["message"] == "waiting: 1 tasks run already"
         assert program.run("--json", "snapshots").document == []
 
-    program.run("task", "attach", upid)
+    program.run("task", "attach", task["upid"])
 
     assert len(program.run("--json", "snapshots").document) == 1
-    assert "waiting: 1 tasks run already" in program.run("task", "log", upid).text
+    assert "waiting: 1 tasks run already" in program.run("task", "log", task["upid"]).text
 
 
 def test_the_commands_of_a_job_keep_to_the_limits_too(quick_path: Path) -> None:
     program, source = prepared(quick_path, 3 << 20)
-    config = program.home / "config.toml"
-    config.write_text(
-        config.read_text()
-        + "\n[workers]\nper-store = 1\nnice = 4\nread-bytes-per-second = '1 MiB'\n"
-        + f'[jobs.j]\nkind = "backup"\nstore = "store"\nsources = ["s.pxar:{source}"]\n'
-        + "keep-last = 2\n"
+    configure(
+        program,
+        "\n[workers]\nper-store = 1\nnice = 4\nread-bytes-per-second = '1 MiB'\n"
+        f'[jobs.j]\nkind = "backup"\nstore = "store"\nsources = ["s.pxar:{source}"]\n'
+        "keep-last = 2\n",
     )
-    with Slot(str(program.home / "state" / "slots"), "store-store") as held:
-        assert held.try_take(1)
-        upid = program.run("job", "run", "j", "--detach").text.strip()
-        while not shown(program, upid)["queued"]:
-            pass
+    with queued(program, "job", "run", "j") as task:
+        pass
     began = time.monotonic()
-    program.run("task", "attach", upid)
+    program.run("task", "attach", task["upid"])
 
     assert time.monotonic() - began > 1.5
-    assert program.run("--json", "task", "show", upid).document["state"] == "ok"
+    assert program.run("--json", "task", "show", task["upid"]).document["state"] == "ok"
 
 
 def test_a_job_has_limits_of_its_own_among_its_options(quick_path: Path) -> None:
     program, source = prepared(quick_path, 3 << 20)
-    config = program.home / "config.toml"
-    config.write_text(
-        config.read_text()
-        + f'\n[jobs.j]\nkind = "backup"\nstore = "store"\nsources = ["s.pxar:{source}"]\n'
-        + "options = ['--read-limit', '1 MiB']\n"
+    configure(
+        program,
+        f'\n[jobs.j]\nkind = "backup"\nstore = "store"\nsources = ["s.pxar:{source}"]\n'
+        "options = ['--read-limit', '1 MiB']\n",
     )
     began = time.monotonic()
     program.run("job", "run", "j")
@@ -132,16 +140,11 @@ def test_the_process_that_walks_is_as_nice_as_the_backup(quick_path: Path) -> No
 
 def test_who_waited_in_the_queue_stores_what_is_there_afterwards(quick_path: Path) -> None:
     program, source = prepared(quick_path, 1000)
-    config = program.home / "config.toml"
-    config.write_text(config.read_text() + "\n[workers]\nper-store = 1\n")
-    with Slot(str(program.home / "state" / "slots"), "store-store") as held:
-        assert held.try_take(1)
-        upid = program.run("backup", f"s.pxar:{source}", "--id", "h", "--detach").text.strip()
-        while not shown(program, upid)["queued"]:
-            pass
+    configure(program, "\n[workers]\nper-store = 1\n")
+    with queued(program, "backup", f"s.pxar:{source}", "--id", "h") as task:
         Event().wait(2.5)  # longer than what was seen before the queue counts as fresh
         (source / "data").write_bytes(b"written while the backup waited")
 
-    program.run("task", "attach", upid)
+    program.run("task", "attach", task["upid"])
 
     assert program.run("cat", "host/h", "s.pxar", "data").out == b"written while the backup waited"

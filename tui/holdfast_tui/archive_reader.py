@@ -17,7 +17,6 @@ from holdfast.archive.pxar.format import Kind
 from holdfast.archive.pxar.items import Entry
 from holdfast.datastore import key_files
 from holdfast.datastore.chunk_store import ChunkStore
-from holdfast.datastore.key_files import KdfName
 from holdfast.datastore.keys import EncryptionKey
 from holdfast.datastore.store import Datastore
 from holdfast.errors import DamagedData, KeyProblem, NotFound
@@ -39,7 +38,7 @@ def key_of(reader: Reader, store: str) -> EncryptionKey | None:
     if not path:
         return None
     key_file = key_files.load(path)
-    if key_file.kdf_name is KdfName.NONE:
+    if not key_file.has_passphrase:
         return key_file.unlock(None)
     secret = reader.keys.get(store, ("", b""))[1] or os.environb.get(b"HOLDFAST_PASSWORD")
     if not secret:
@@ -52,7 +51,7 @@ def key_of(reader: Reader, store: str) -> EncryptionKey | None:
 
 def needs_passphrase(path: str) -> bool:
     """Whether a key file wants one to be typed (NotFound, DamagedData: it is no key file)."""
-    return key_files.load(path).kdf_name is not KdfName.NONE
+    return key_files.load(path).has_passphrase
 
 
 def check_key(path: str, passphrase: bytes) -> None:

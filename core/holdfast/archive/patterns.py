@@ -7,6 +7,7 @@ every end of it that begins behind a slash: `a/b` matches at any depth, `/a` at 
 Source: docs/formats/pxar.md, "Exclude patterns".
 """
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -182,7 +183,5 @@ def prelude(patterns: PatternList) -> bytes | None:
         text = patterns.text.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadRequest("patterns for an archive have to be UTF-8") from error
-    import json
-
     content = {"exclude-patterns": text}
     return json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()

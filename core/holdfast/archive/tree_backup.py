@@ -127,6 +127,7 @@ def back_up_split(
             message = f"the snapshot before cannot be compared with, all files are read: {error}"
             warnings.append(message)
             progress.warn(message)
+    prelude = source.prelude
     payload = session.stream(f"{source.stem}.ppxar.didx")
     meta = session.stream(f"{source.stem}.mpxar.didx")
 
@@ -146,7 +147,7 @@ def back_up_split(
         payload,
         root_fd,
         TreeReading(progress, warnings),
-        prelude=source.prelude,
+        prelude=prelude,
         previous=previous,
         inject=inject,
         contents=source.contents,

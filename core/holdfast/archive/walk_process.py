@@ -53,23 +53,23 @@ class WalkProcess:
     """
 
     def __init__(self) -> None:
-        self._is_closed = False
         what = "starting the process that walks the tree"
-        with explained(what), ExitStack() as its_ends, ExitStack() as on_failure:
-            ring = os.memfd_create("holdfast-walk")
-            self.contents = Contents(ring, self._tell)
-            on_failure.callback(self.contents.close)
+        with explained(what), ExitStack() as its_ends, ExitStack() as ours:
             self._reading, writing = os.pipe()
-            on_failure.callback(os.close, self._reading)
+            ours.callback(os.close, self._reading)
             its_ends.callback(os.close, writing)
             told, self._telling = os.pipe()
-            on_failure.callback(os.close, self._telling)
+            ours.callback(os.close, self._telling)
             its_ends.callback(os.close, told)
+            ring = os.memfd_create("holdfast-walk")
+            self.contents = Contents(ring, self._tell)
+            ours.callback(self.contents.close)
             os.ftruncate(ring, RING_BYTES)
             with suppress(OSError):  # only a matter of speed
                 _grow_pipe(writing)
             self.pid = interpreter.spawn(_WALKER, _WALK, ring, stdin=told, stdout=writing)
-            on_failure.pop_all()
+            ours.callback(self._end)
+            self._held = ours.pop_all()
 
     def begin(self, root: bytes, rules: "WalkRules") -> None:
         """Say what to walk; once (HoldfastError: the process is gone)."""
@@ -84,12 +84,9 @@ class WalkProcess:
 
     def close(self) -> None:
         """End the walk, wherever it is; once more does nothing."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        self.contents.close()
-        os.close(self._reading)
-        os.close(self._telling)
+        self._held.close()
+
+    def _end(self) -> None:
         with suppress(ProcessLookupError):  # it may wait for room in a pipe nobody reads any more
             os.kill(self.pid, signal.SIGKILL)
         with suppress(ChildProcessError):

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from holdfast import ids
 from holdfast.archive.change_detection import ChangeDetection
 from holdfast.archive.walk_rules import WalkRules
 from holdfast.cli.console import Console
@@ -89,10 +88,10 @@ def _walks(args: Namespace) -> TreeWalks:
         args.ready_walk = None
         stack.enter_context(walks)
         if not args.dry_run and args.change_detection != ChangeDetection.LEGACY:
-            from holdfast.config.settings import Settings
-            from holdfast.datastore import layout
+            from holdfast.cli import selection
+            from holdfast.datastore import layout  # loads less than the store does
 
-            base = os.path.realpath(Settings.read(args.config).store(args.store).path)
+            base = os.path.realpath(selection.store_settings(args).path)
             if not layout.has_real_directory(base, _group(args).path):
                 walks.want_contents()
         stack.pop_all()
@@ -107,10 +106,11 @@ def _rules(args: Namespace) -> WalkRules:
 
 
 def _group(args: Namespace) -> GroupId:
+    from holdfast.cli import selection
     from holdfast.host import process
 
     identifier = args.id or process.node_name()
-    return GroupId(BackupType(args.type), identifier, ids.Namespace.parse(args.ns or ""))
+    return GroupId(BackupType(args.type), identifier, selection.namespace(args))
 
 
 def run(args: Namespace, console: Console) -> int:

@@ -105,7 +105,7 @@ def _change_passphrase(args: Namespace, console: Console) -> int:
     kdf = KdfName(args.kdf)
     before = key_files.load(path)
     old = None
-    if before.kdf_name is not KdfName.NONE:
+    if before.has_passphrase:
         old = key_source.passphrase(f"passphrase of {path}")
         before.unlock(old)  # before the new one is asked for
     new = _new_passphrase(kdf, variable=key_source.NEW)

@@ -54,10 +54,9 @@ def asked_ahead(path: str | None) -> dict[str, bytes]:
     if not path or _said(OLD) is not None or not _can_ask():
         return {}
     from holdfast.datastore import key_files
-    from holdfast.datastore.key_files import KdfName
 
     key_file = key_files.load(path)
-    if key_file.kdf_name is KdfName.NONE:
+    if not key_file.has_passphrase:
         return {}
     typed = _ask(f"passphrase of {path}: ")
     key_file.unlock(typed)
@@ -101,9 +100,7 @@ def unlock(path: str) -> EncryptionKey:
 
 def open_key_file(path: str, key_file: "KeyFile") -> EncryptionKey:
     """The key inside `key_file`, which was read from `path` (KeyProblem)."""
-    from holdfast.datastore.key_files import KdfName
-
-    if key_file.kdf_name is KdfName.NONE:
+    if not key_file.has_passphrase:
         return key_file.unlock(None)
     return key_file.unlock(passphrase(f"passphrase of {path}"))
 

@@ -5,7 +5,7 @@ It loads what a walk needs while this one learns what the words mean.
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -32,9 +32,5 @@ def ready_walk(name: str, words: Sequence[str]) -> "Iterator[WalkProcess | None]
         return
     from holdfast.archive.walk_process import idle_walk
 
-    walk = idle_walk()
-    try:
+    with idle_walk() or nullcontext() as walk:
         yield walk
-    finally:
-        if walk is not None:
-            walk.close()

@@ -1,12 +1,15 @@
 """From global options to an open store, a namespace and snapshots."""
 
 from argparse import Namespace as Arguments
+from typing import TYPE_CHECKING
 
 from holdfast.config.settings import Settings
 from holdfast.config.stores import StoreSettings
-from holdfast.datastore.store import Access, Datastore
 from holdfast.errors import ReadOnlyViolation
 from holdfast.ids import Namespace, SnapshotId
+
+if TYPE_CHECKING:  # loaded when a store is opened
+    from holdfast.datastore.store import Datastore
 
 
 def store_settings(args: Arguments) -> StoreSettings:
@@ -14,17 +17,17 @@ def store_settings(args: Arguments) -> StoreSettings:
     return Settings.read(args.config).store(args.store)
 
 
-def open_to_read(args: Arguments) -> Datastore:
+def open_to_read(args: Arguments) -> "Datastore":
     """The chosen store; nothing at all is written below it.
 
     Raises:
         BadRequest: no store was named, or the configuration has a mistake.
         NotFound: there is no such store.
     """
-    return _open(store_settings(args), Access.READ_ONLY)
+    return _open(store_settings(args), is_written=False)
 
 
-def open_to_write(args: Arguments) -> Datastore:
+def open_to_write(args: Arguments) -> "Datastore":
     """The chosen store for a command that changes it (ReadOnlyViolation, see open_to_read)."""
     settings = store_settings(args)
     if args.read_only:
@@ -37,10 +40,13 @@ def open_to_write(args: Arguments) -> Datastore:
             f"the store {settings.name!r} is configured as read-only",
             hint=f"remove read-only from [stores.{settings.name}] in {args.config}",
         )
-    return _open(settings, Access.READ_WRITE)
+    return _open(settings, is_written=True)
 
 
-def _open(settings: StoreSettings, access: Access) -> Datastore:
+def _open(settings: StoreSettings, *, is_written: bool) -> "Datastore":
+    from holdfast.datastore.store import Access, Datastore
+
+    access = Access.READ_WRITE if is_written else Access.READ_ONLY
     return Datastore.open(settings.path, access, name=settings.name, options=settings.options)
 
 
@@ -49,7 +55,7 @@ def namespace(args: Arguments) -> Namespace:
     return Namespace.parse(args.ns or "")
 
 
-def snapshot(store: Datastore, args: Arguments, text: str) -> SnapshotId:
+def snapshot(store: "Datastore", args: Arguments, text: str) -> SnapshotId:
     """The snapshot called `text` in the chosen namespace (BadRequest, NotFound)."""
     from holdfast.operations import snapshots
 

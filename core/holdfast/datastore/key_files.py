@@ -153,6 +153,10 @@ class KeyFile:
             return KdfName.NONE
         return KdfName.SCRYPT if isinstance(self.kdf, Scrypt) else KdfName.PBKDF2
 
+    @property
+    def has_passphrase(self) -> bool:
+        return self.kdf is not None
+
     def unlock(self, passphrase: bytes | None) -> EncryptionKey:
         """The key itself.
 

@@ -28,7 +28,6 @@ class TreeWalks:
     """Every tree's walk, under way; use as a context manager.
 
     Attributes:
-        rules: which parts of trees.
         pids: of the processes that walk.
     """
 
@@ -41,7 +40,6 @@ class TreeWalks:
         ready: WalkProcess | None = None,
     ) -> None:
         """Begin, the first walk in the process that is `ready` for it, if there is one."""
-        self.rules = rules
         self.pids: list[int] = []
         self._begun_s = time.monotonic()
         self._held = ExitStack()

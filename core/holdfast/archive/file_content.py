@@ -21,6 +21,7 @@ _HEADER: Final = struct.Struct("<QQ")
 HEADER_BYTES: Final = _HEADER.size
 _SPARSE_BYTES_MIN: Final = 64 * KIB
 _ZEROES: Final = bytes(1 * MIB)
+_READ_BYTES_MAX: Final = 4 * MIB  # at once, so that workers soon have the first chunk
 # Kernels stamp changes with a clock that ticks every 1 to 10 ms. A file changed within the tick in
 # which it is read could change again without showing it, and the next backup would miss that.
 TICK_NS: Final = 20_000_000
@@ -123,7 +124,7 @@ def _copy_large(
         for start, end, is_hole in _stretches(fd, size):
             at = start
             while at < end:
-                room = sink.room()[: end - at]
+                room = sink.room()[: min(end - at, _READ_BYTES_MAX)]
                 if is_hole or outcome is Copied.SHRANK:
                     count = min(len(room), len(_ZEROES))
                     room[:count] = _ZEROES[:count]

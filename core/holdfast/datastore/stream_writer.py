@@ -76,8 +76,11 @@ class _InjectedChunk:
 
 
 def segment_bytes_for(chunk_bytes_max: int) -> int:
-    """Room for the longest piece that may be left behind a cut, and as much again to fill."""
-    return 2 * chunk_bytes_max
+    """Room for the longest piece that may be left behind a cut, and a mean chunk to fill.
+
+    Not more: memory that was not touched for a while costs more than the copies it saves.
+    """
+    return chunk_bytes_max + chunk_bytes_max // 4
 
 
 class StreamWriter:

@@ -13,12 +13,16 @@ second, and the compressed form is kept only when it is shorter.
 
 import struct
 import threading
-import zlib
 from collections.abc import Sequence
 from enum import Enum
 from typing import Final
 
 import zstandard
+
+try:
+    from zlib_ng.zlib_ng import crc32
+except ImportError:  # a processor that it is not packaged for
+    from zlib import crc32
 
 from holdfast.datastore.keys import IV_BYTES, TAG_BYTES, EncryptionKey
 from holdfast.errors import BadRequest, DamagedData, KeyProblem
@@ -76,7 +80,7 @@ def check_crc(blob: Buffer, *, what: str = "blob") -> BlobKind:
     """The kind of `blob`, once its checksum is found right; DamagedData otherwise."""
     kind = kind_of(blob, what=what)
     _magic, crc = _HEADER.unpack_from(blob)
-    if zlib.crc32(memoryview(blob)[kind.header_bytes :]) != crc:
+    if crc32(memoryview(blob)[kind.header_bytes :]) != crc:
         raise DamagedData(what, "its checksum is wrong")
     return kind
 
@@ -115,10 +119,10 @@ class Codec:
         is_compressed = payload is not data
         if key is None:
             kind = BlobKind.ZSTD if is_compressed else BlobKind.PLAIN
-            return [_HEADER.pack(kind.value, zlib.crc32(payload)), payload]
+            return [_HEADER.pack(kind.value, crc32(payload)), payload]
         kind = BlobKind.ENCRYPTED_ZSTD if is_compressed else BlobKind.ENCRYPTED
         iv, tag, ciphertext = key.encrypt(payload)
-        return [_HEADER.pack(kind.value, zlib.crc32(ciphertext)) + iv + tag, ciphertext]
+        return [_HEADER.pack(kind.value, crc32(ciphertext)) + iv + tag, ciphertext]
 
     def decode(
         self,

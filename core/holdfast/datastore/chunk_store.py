@@ -95,6 +95,10 @@ class ChunkStore:
         except OSError as error:
             raise files.as_holdfast_error(error, f"reading chunk {digest.hex()}") from error
 
+    def expect(self, digest: bytes) -> None:
+        """The chunk will soon be read, so the disk may begin with it; only advice, never fails."""
+        files.expect_file(self.path(digest))
+
     def touch(self, digest: bytes) -> bool:
         """Mark the chunk as wanted now; False when the store has no such chunk."""
         try:

@@ -1,7 +1,8 @@
 """Reading back: chunks checked against their digests, streams and images put together from them.
 
 A `StreamReader` decodes ahead while it is read in order: the chunk that is wanted and the next few
-are decoded by two threads, each chunk once. Read at random it keeps a handful of decoded chunks.
+are decoded by two threads, each chunk once, and the disk is asked for some more. Read at random it
+keeps a handful of decoded chunks.
 """
 
 import threading
@@ -23,6 +24,9 @@ if TYPE_CHECKING:  # loaded by the first who reads: a backup may read nothing
     from concurrent.futures import Future, ThreadPoolExecutor
 
 
+_DISK_AHEAD: Final = 4  # chunks from the one a thread begins with to the one the disk is asked for
+
+
 class ChunkReader:
     """Decoded chunks of a store; usable by several threads at once."""
 
@@ -35,6 +39,10 @@ class ChunkReader:
     def of(cls, store: Datastore, key: EncryptionKey | None = None) -> Self:
         """A reader of an open store's chunks."""
         return cls(ChunkStore.of(store), key)
+
+    def expect(self, digest: bytes) -> None:
+        """The chunk will soon be read, so the disk may begin with it; only advice, never fails."""
+        self._chunks.expect(digest)
 
     def read(self, digest: bytes, length: int) -> bytes:
         """The `length` bytes of a chunk, checked against checksum, length and digest.
@@ -145,19 +153,21 @@ class StreamReader:
             raise BadRequest("pieces of a stream want a start and a worker")
         if start >= stop:
             return
-        numbers = iter(range(self.index.find(start), self.index.find(stop - 1) + 1))
+        last = self.index.find(stop - 1)
+        numbers = iter(range(self.index.find(start), last + 1))
         from concurrent.futures import ThreadPoolExecutor
 
         waiting: deque[tuple[int, Future[memoryview]]] = deque()
         with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
             try:
                 for number in islice(numbers, workers + 2):
-                    waiting.append((number, pool.submit(self._decode, number)))
+                    waiting.append((number, pool.submit(self._decode_ahead, number, last)))
                 while waiting:
                     number, future = waiting.popleft()
                     data = future.result()
                     for following in islice(numbers, 1):
-                        waiting.append((following, pool.submit(self._decode, following)))
+                        future = pool.submit(self._decode_ahead, following, last)
+                        waiting.append((following, future))
                     chunk_start, chunk_end = self.index.range_at(number)
                     yield data[max(start - chunk_start, 0) : min(stop, chunk_end) - chunk_start]
             finally:
@@ -201,10 +211,17 @@ class StreamReader:
                 from concurrent.futures import ThreadPoolExecutor
 
                 self._pool = ThreadPoolExecutor(2, thread_name_prefix="decode")
-            stop = min(number + 1 + self._read_ahead, self.index.chunk_count)
-            for following in range(number + 1, stop):
+            last = self.index.chunk_count - 1
+            for following in range(number + 1, min(number + self._read_ahead, last) + 1):
                 if following not in self._ahead:
-                    self._ahead[following] = self._pool.submit(self._decode, following)
+                    future = self._pool.submit(self._decode_ahead, following, last)
+                    self._ahead[following] = future
+
+    def _decode_ahead(self, number: int, last: int) -> memoryview:
+        """A chunk; meanwhile the disk begins with one that follows, if that is not behind `last`."""
+        if number + _DISK_AHEAD <= last:
+            self._chunks.expect(self.index.digest_at(number + _DISK_AHEAD))
+        return self._decode(number)
 
     def _decode(self, number: int) -> memoryview:
         start, end = self.index.range_at(number)

@@ -28,6 +28,8 @@ _AT_FDCWD: Final = -100
 _AT_SYMLINK_NOFOLLOW: Final = 0x100
 _IOV_MAX: Final = 1024
 _SYNC_FILE_RANGE_WRITE: Final = 2
+_RWF_DONTCACHE: Final = 0x80  # source: linux/fs.h
+_AT_THE_POSITION: Final = -1
 _KEEP_SIZE: Final = 1  # modes of fallocate(2)
 _PUNCH_HOLE: Final = 2
 _ZEROS_BYTES: Final = 1 << 20
@@ -106,6 +108,16 @@ def read_file(path: Path, *, size_max: int, dir_fd: int | None = None) -> bytes:
         os.close(fd)
 
 
+def expect_file(path: Path) -> None:
+    """Have the disk begin with a file that will soon be read whole; only advice, never fails."""
+    with suppress(OSError):
+        fd = open_read(path, extra_flags=os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(fd)
+
+
 @contextmanager
 def scanned(path: Path) -> Iterator[Iterator["os.DirEntry[str]"]]:
     """What the directory holds, read without moving its access time or following a link (OSError).
@@ -123,13 +135,20 @@ def scanned(path: Path) -> Iterator[Iterator["os.DirEntry[str]"]]:
 # Writing -----------------------------------------------------------------------------------------
 
 
-def write_all(fd: int, parts: Iterable[Buffer], *, path: object = None) -> int:
-    """Write every byte of `parts`, however small the system's steps; bytes written (OSError)."""
+def write_all(
+    fd: int, parts: Iterable[Buffer], *, path: object = None, stays_in_memory: bool = True
+) -> int:
+    """Write every byte of `parts`, however small the system's steps; bytes written (OSError).
+
+    What does not stay in memory goes to the disk at once and then makes room for what others need,
+    where the kernel can do that.
+    """
+    writev = os.writev if stays_in_memory else _write_and_let_go
     views = [memoryview(part).cast("B") for part in parts if len(part)]
     total = 0
     while views:
         limit = _pass("write", path)
-        done = os.writev(fd, views[:_IOV_MAX]) if limit is None else os.write(fd, views[0][:limit])
+        done = writev(fd, views[:_IOV_MAX]) if limit is None else os.write(fd, views[0][:limit])
         if done == 0:
             raise OSError(errno.EIO, "the system accepted no bytes", path)
         total += done
@@ -138,6 +157,17 @@ def write_all(fd: int, parts: Iterable[Buffer], *, path: object = None) -> int:
         if done:
             views[0] = views[0][done:]
     return total
+
+
+def _write_and_let_go(fd: int, views: list[memoryview]) -> int:
+    try:
+        return os.pwritev(fd, views, _AT_THE_POSITION, _RWF_DONTCACHE)
+    except NotImplementedError:  # an old C library
+        return os.writev(fd, views)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:  # Linux before 6.14, or this file system
+            raise
+        return os.writev(fd, views)
 
 
 def pwrite_all(fd: int, data: Buffer, offset: int, *, path: object = None) -> None:
@@ -208,13 +238,14 @@ def replace_file(
         mode: permission bits, set whatever the umask.
         owner: uid and gid to give the file to.
         sync: flush the file before and its directory after the rename.
-        flush_soon: have the disk begin with it now, so that a later flush of all has little left.
+        flush_soon: have the disk begin with it now, so that a later flush of all has little left,
+            and keep it in memory no longer than that takes.
     """
     temporary = temporary_name(path)
     fd = create(temporary, mode=mode)
     try:
         try:
-            size = write_all(fd, parts, path=path)
+            size = write_all(fd, parts, path=path, stays_in_memory=not flush_soon)
             if owner is not None:
                 os.fchown(fd, *owner)
             if sync:

@@ -1,7 +1,12 @@
 """Checked reads, writes in one step, and faults at the gate."""
 
+import ctypes
 import errno
+import mmap
 import os
+import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +114,73 @@ def test_reading_leaves_the_access_time_alone(tmp_path: Path) -> None:
     files.read_file(str(path), size_max=5)
 
     assert path.stat().st_atime == 5
+
+
+CONTENT = bytes(range(256)) * (3 << 10)
+
+
+def bytes_in_memory(path: Path) -> int:
+    with (
+        path.open("r+b") as opened,
+        mmap.mmap(opened.fileno(), 0, flags=mmap.MAP_PRIVATE) as mapped,
+    ):
+        pages = ctypes.create_string_buffer(len(mapped) // mmap.PAGESIZE)
+        first = ctypes.c_char.from_buffer(mapped)
+        address = ctypes.c_void_p(ctypes.addressof(first))
+        assert ctypes.CDLL(None).mincore(address, ctypes.c_size_t(len(mapped)), pages) == 0
+        del first
+    return sum(page & 1 for page in pages.raw) * mmap.PAGESIZE
+
+
+def wait_until_in_memory(path: Path, size: int) -> None:
+    until = time.monotonic() + 20
+    while bytes_in_memory(path) != size:
+        assert time.monotonic() < until, f"{bytes_in_memory(path)} bytes are in memory"
+        threading.Event().wait(0.01)
+
+
+def test_disk_begins_with_a_file_that_is_expected(tmp_path: Path) -> None:
+    path = tmp_path / "chunk"
+    path.write_bytes(CONTENT)
+    with path.open("rb") as opened:
+        os.fsync(opened.fileno())
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if bytes_in_memory(path):
+        pytest.skip("this file system keeps its files in memory")
+
+    files.expect_file(str(path))
+
+    wait_until_in_memory(path, len(CONTENT))
+
+
+def test_what_is_flushed_soon_leaves_memory(tmp_path: Path) -> None:
+    path = tmp_path / "chunk"
+    with path.open("wb") as opened:
+        try:
+            os.pwritev(opened.fileno(), [b"x"], 0, 0x80)
+        except OSError:
+            pytest.skip("this kernel or file system has no writes that leave memory")
+
+    files.replace_file(str(path), [CONTENT[:12], CONTENT[12:]], flush_soon=True)
+
+    files.sync_filesystem(str(tmp_path))
+    wait_until_in_memory(path, 0)
+    assert path.read_bytes() == CONTENT
+
+
+def test_file_systems_that_keep_all_in_memory_take_what_is_flushed_soon() -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        path = f"{directory}/chunk"
+
+        assert files.replace_file(path, [b"head", b"body"], flush_soon=True) == 8
+
+        assert Path(path).read_bytes() == b"headbody"
+
+
+def test_expecting_what_cannot_be_read_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("missing", "link", "."):
+        files.expect_file(str(tmp_path / name))
 
 
 def test_touching_moves_the_access_time_only_and_follows_no_link(tmp_path: Path) -> None:

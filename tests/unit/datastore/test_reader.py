@@ -58,18 +58,18 @@ def test_negative_offsets_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read_ahead", [0, 3])
-def test_reading_in_order_opens_each_chunk_once(tmp_path: Path, read_ahead: int) -> None:
+def test_reading_in_order_reads_each_chunk_once(tmp_path: Path, read_ahead: int) -> None:
     rig = stored(tmp_path)
-    opened: Counter[object] = Counter()
+    read: Counter[object] = Counter()
 
     with (
-        gate.installed(lambda call, path: opened.update([path] if call == "open" else [])),
+        gate.installed(lambda call, path: read.update([path] if call == "read" else [])),
         StreamReader(rig.index("s.didx"), ChunkReader(rig.chunks), read_ahead=read_ahead) as reader,
     ):
         got = b"".join(reader.read_at(offset, 5_000) for offset in range(0, len(DATA), 5_000))
 
     assert got == DATA
-    chunks = {path: count for path, count in opened.items() if ".chunks" in str(path)}
+    chunks = {path: count for path, count in read.items() if ".chunks" in str(path)}
     assert set(chunks.values()) == {1}
     assert len(chunks) == rig.index("s.didx").chunk_count
 

@@ -1,9 +1,11 @@
 """The frame of all views: switching, help, palette, prompt, read-only, the way back."""
 
 import pytest
-from tests.harness.tui import Bench, app_of, opened, press, screen_text, settled
+from tests.harness.tui import Bench, app_of, opened, press, screen_text, settled, until
+from textual import events
 
 from holdfast_tui.screens import VIEWS
+from holdfast_tui.widgets.prompt import LineInput, PromptRow
 
 
 async def test_number_keys_show_the_views_and_esc_comes_back(looked_at: Bench) -> None:
@@ -81,3 +83,21 @@ async def test_a_store_configured_as_read_only_has_no_keys_that_change_it(bench:
 
         assert "main is configured as read-only" in screen_text(pilot)
         assert not app_of(pilot).screen.is_modal
+
+
+async def test_letters_typed_at_once_after_a_key_that_asks_go_into_the_line(
+    looked_at: Bench,
+) -> None:
+    """Goal: no letter acts as a key of its own. Method: all arrive before the first is handled."""
+    async with opened(looked_at, view="snapshots") as pilot:
+        await settled(pilot)
+        app = app_of(pilot)
+        keys = [("slash", "/"), ("p", "p"), ("q", "q"), ("B", "B")]
+
+        for name, letter in keys:
+            app.post_message(events.Key(name, letter))
+
+        line = app.query_one(LineInput)
+        await until(pilot, lambda: line.value == "pqB", what="the letters are in the line")
+        assert app.query_one(PromptRow).is_asking
+        assert "PAUSED" not in screen_text(pilot)

@@ -512,9 +512,18 @@ class HoldfastApp(App[str], inherit_bindings=False):
         self.call_later(self.run_action, key.action, default_namespace=self)
 
     def on_key(self, event: events.Key) -> None:
-        """A key nobody took: perhaps one that is off, then the reason is said."""
+        """A key nobody took: perhaps one that is off, then the reason is said.
+
+        Or a letter for a line that was opened by the key before it: no key to act on any more.
+        """
         view = self.view
         if view is None or self.screen.is_modal:
+            return
+        prompt = self.query_one(PromptRow)
+        if prompt.is_asking and event.is_printable and event.character:
+            event.stop()
+            event.prevent_default()
+            prompt.type_ahead(event.character)
             return
         key = keymap.of_key(event.key, view.tables())
         if key is not None and (reason := view.blocked(key)):

@@ -103,7 +103,11 @@ class PromptRow(Horizontal):
         line.cursor_position = len(value)
         self.add_class("-asking")
         line.can_focus = True
-        line.focus()
+        self.screen.set_focus(line)  # now, not with the next message: letters may be on their way
+
+    def type_ahead(self, letter: str) -> None:
+        """Take a letter that was typed before the line had the focus."""
+        self.query_one(LineInput).insert_text_at_cursor(letter)
 
     def give_up(self) -> None:
         given_up = self._given_up

@@ -78,7 +78,7 @@ async def test_a_store_configured_as_read_only_has_no_keys_that_change_it(bench:
     )
     async with opened(bench) as pilot:
         await settled(pilot)
-        assert "READ-ONLY" in screen_text(pilot).splitlines()[0]
+        await until(pilot, lambda: "READ-ONLY" in screen_text(pilot).splitlines()[0])
         await press(pilot, "C")
 
         assert "main is configured as read-only" in screen_text(pilot)

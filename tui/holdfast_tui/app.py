@@ -520,7 +520,7 @@ class HoldfastApp(App[str], inherit_bindings=False):
         if view is None or self.screen.is_modal:
             return
         prompt = self.query_one(PromptRow)
-        if prompt.is_asking and event.is_printable and event.character:
+        if prompt.is_typed_into and event.is_printable and event.character:
             event.stop()
             event.prevent_default()
             prompt.type_ahead(event.character)

@@ -62,6 +62,11 @@ class PromptRow(Horizontal):
     def is_asking(self) -> bool:
         return self.has_class("-asking")
 
+    @property
+    def is_typed_into(self) -> bool:
+        """Whether letters belong to its line: it asks, and nothing else took the focus."""
+        return self.is_asking and self.app.focused is self.query_one(LineInput)
+
     def say(self, text: str, style: str = "text") -> None:
         self.query_one("#said", LinePane).set_lines([[(f" {clean(text)}", style)]])
 

@@ -60,10 +60,8 @@ class ArchivedCluster:
 
     def archive_everything(self) -> None:
         """Hand the current segment over and wait until the archiver has done so."""
-        self.cluster.switch_wal()
-        self.cluster.sql("SELECT pg_switch_wal()")
-        last = self.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn() - 1)")
-        self.wait_for(f"SELECT last_archived_wal >= '{_before(last)}' FROM pg_stat_archiver")
+        last = self.cluster.sql("SELECT pg_walfile_name(pg_switch_wal() - 1)")
+        self.wait_for(f"SELECT last_archived_wal >= '{last}' FROM pg_stat_archiver")
 
     def wait_for(self, condition: str) -> None:
         """Wait until an SQL condition is true."""
@@ -78,12 +76,6 @@ class ArchivedCluster:
         while not list(self.stage.glob(pattern)):
             assert time.monotonic() < deadline, (pattern, self.log())
             threading.Event().wait(0.05)
-
-
-def _before(name: str) -> str:
-    """The segment before, for segments of 1 MiB on the first pages of a timeline's numbers."""
-    low = int(name[16:], 16)
-    return f"{name[:16]}{max(low - 1, 0):08X}"
 
 
 @contextmanager

@@ -203,9 +203,10 @@ def test_replaced_manifest_is_locked_anew(base: Path) -> None:
     thread = threading.Thread(target=wait_for_it)
     with locks.manifest(SNAPSHOT):
         thread.start()
-        (path.parent / "new").write_bytes(b"2")
-        (path.parent / "new").rename(path)
-        with _flocked(path, fcntl.LOCK_EX):
+        new = path.parent / "new"
+        new.write_bytes(b"2")
+        with _flocked(new, fcntl.LOCK_EX):
+            new.rename(path)
             assert not entered.wait(0.05)
     thread.join(10)
     assert entered.is_set()

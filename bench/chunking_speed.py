@@ -15,7 +15,7 @@ from holdfast.chunking.cutters import Chunker
 from holdfast.chunking.params import DEFAULT
 from holdfast.units import MIB
 
-SEGMENT_BYTES = 32 * MIB
+READ_BYTES = 4 * MIB
 
 
 def cut(data: memoryview, chunker: Chunker, file_bytes: int) -> float:
@@ -24,7 +24,7 @@ def cut(data: memoryview, chunker: Chunker, file_bytes: int) -> float:
     for position in range(16, len(data), file_bytes):
         cutter.suggest(position)
     start = 0
-    for end in range(SEGMENT_BYTES, len(data) + 1, SEGMENT_BYTES):
+    for end in range(READ_BYTES, len(data) + 1, READ_BYTES):
         while length := cutter.next_cut(data[start:end], ended=end == len(data)):
             start += length
     return len(data) / MIB / (time.perf_counter() - began)

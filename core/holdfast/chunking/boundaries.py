@@ -29,6 +29,7 @@ from holdfast.units import KIB
 
 BLOCK_BYTES: Final = 256 * KIB
 _FINE_SHARE: Final = 4  # where files are small, chunks of a quarter of the mean
+_FIRST_LOOK_MEANS: Final = 2  # a look that finds no cut is made again from the start
 _FORGET_AFTER: Final = 8192  # suggestions left behind before they are dropped in one go
 
 
@@ -143,15 +144,28 @@ class SnappingCutter:
         self._coarse = cutter_for(chunker, params)
         self._near_fine = fine_mean // 4
         self._near_coarse = params.chunk_bytes_mean // 4
+        self._fine_reach = self._fine.params.chunk_bytes_max + self._near_fine
         self._suggestions = _Suggestions()
-        self._fine_cut = self._coarse_cut = 0
-        self._scanned = 0
         self.suggest = self._suggestions.add
         self.suggest_all = self._suggestions.add_all
+        self._begin_chunk()
+
+    def _begin_chunk(self) -> None:
+        self._is_fine = True  # until no file begins near a fine cut
+        self._fine_cut = self._coarse_cut = self._scanned = 0
+        self._coarse_bytes = min(_FIRST_LOOK_MEANS * self.params.chunk_bytes_mean, self._max)
+
+    @property
+    def _max(self) -> int:
+        return self.params.chunk_bytes_max
 
     def next_cut(self, data: memoryview, *, ended: bool = False) -> int:
         """See StreamCutter."""
-        length = self._cut_in(data, ended=ended)
+        length = 0
+        if self._is_fine:
+            length = self._cut_finely(data, ended=ended)
+        if not self._is_fine:
+            length = self._cut_coarsely(data, ended=ended)
         if length:
             self.force(length)
         return length
@@ -159,29 +173,44 @@ class SnappingCutter:
     def force(self, raw_bytes: int, injected_bytes: int = 0) -> None:
         """See StreamCutter."""
         self.base += raw_bytes + injected_bytes
-        self._fine_cut = self._coarse_cut = self._scanned = 0
+        self._begin_chunk()
 
-    def _cut_in(self, data: memoryview, *, ended: bool) -> int:
+    def _cut_finely(self, data: memoryview, *, ended: bool) -> int:
+        """A start of a file near a fine cut; gives up for this chunk when there is none."""
         size = len(data)
         if not self._fine_cut:
+            start = self._suggestions.first_from(self.base + self._fine.params.chunk_bytes_min)
+            if start is None or start > self.base + self._fine_reach:
+                self._is_fine = size <= self._fine_reach and not ended  # a file may yet begin
+                return 0
             self._fine_cut = self._fine.scan(data, scanned=self._scanned)
-        if self._fine_cut:
-            near = min(self._near_fine, self.params.chunk_bytes_max - self._fine_cut)
-            if size <= self._fine_cut + near and near and not ended:
-                return 0  # a file may yet begin near the cut
-            start = self._file_start(self._fine_cut, near, size)
-            if start:
-                return start
-            if not self._coarse_cut:
-                cut = self._coarse.scan(data, scanned=self._scanned)
-                self._coarse_cut = max(cut, self._fine_cut) if cut else 0
-            if self._coarse_cut:
-                near = min(self._near_coarse, self.params.chunk_bytes_max - self._coarse_cut)
-                if size <= self._coarse_cut + near and near and not ended:
-                    return 0
-                return self._file_start(self._coarse_cut, near, size) or self._coarse_cut
-        self._scanned = size
-        return 0
+            self._scanned = size
+        cut = self._fine_cut
+        if not cut:
+            return 0
+        near = min(self._near_fine, self._max - cut)
+        if size <= cut + near and near and not ended:
+            return 0
+        start = self._file_start(cut, near, size)
+        self._is_fine = start > 0
+        return start
+
+    def _cut_coarsely(self, data: memoryview, *, ended: bool) -> int:
+        """The start of a file near a content cut, or that cut."""
+        size = len(data)
+        if not self._coarse_cut:
+            if size < self._coarse_bytes and not ended:
+                return 0
+            cut = self._coarse.scan(data, scanned=0)
+            if not cut:
+                self._coarse_bytes = self._max
+                return 0
+            self._coarse_cut = max(cut, self._fine_cut)
+        cut = self._coarse_cut
+        near = min(self._near_coarse, self._max - cut)
+        if size <= cut + near and near and not ended:
+            return 0
+        return self._file_start(cut, near, size) or cut
 
     def _file_start(self, cut: int, near: int, size: int) -> int:
         """Length up to the first file that begins from `cut` to `cut + near`; 0 if none does."""

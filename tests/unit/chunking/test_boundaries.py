@@ -15,11 +15,13 @@ from holdfast.chunking.boundaries import (
     stream_cutter,
 )
 from holdfast.chunking.cutters import Chunker, cutter_for
+from holdfast.chunking.fastcdc import FastCdcCutter
 from holdfast.chunking.params import ChunkingParams
 from holdfast.units import KIB, MIB
 
 VECTORS = load("pxar", "chunker")
 SMALL = ChunkingParams.for_mean(64 * KIB)
+MEDIUM = ChunkingParams.for_mean(256 * KIB)
 
 
 def original(mean: int) -> BoundaryCutter:
@@ -113,13 +115,16 @@ def file_starts(seed: int, size: int, mean: int) -> list[int]:
 
 
 @pytest.mark.parametrize("chunker", list(Chunker))
-@pytest.mark.parametrize("file_bytes", [3 * KIB, 100 * KIB])
-def test_cuts_do_not_depend_on_the_buffers_of_the_caller(chunker: Chunker, file_bytes: int) -> None:
-    data = pseudo_random(2 * MIB)
+@pytest.mark.parametrize("params", [SMALL, MEDIUM], ids=["64 KiB", "256 KiB"])
+@pytest.mark.parametrize("file_bytes", [3 * KIB, 100 * KIB, 600 * KIB])
+def test_cuts_do_not_depend_on_the_buffers_of_the_caller(
+    chunker: Chunker, params: ChunkingParams, file_bytes: int
+) -> None:
+    data = pseudo_random(6 * MIB)
     starts = file_starts(7, len(data), file_bytes)
     results = []
-    for block in (5_001, 300_000, len(data)):
-        cutter = stream_cutter(chunker, SMALL)
+    for block in (50_001, 300_000, len(data)):
+        cutter = stream_cutter(chunker, params)
         pending = list(starts)
         view = memoryview(data)
         start, known, ends = 0, 0, []
@@ -134,6 +139,25 @@ def test_cuts_do_not_depend_on_the_buffers_of_the_caller(chunker: Chunker, file_
 
     assert results[0] == results[1] == results[2]
     assert len(results[0]) > 10
+
+
+def test_a_large_file_is_looked_at_little_more_than_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = pseudo_random(24 * MIB)
+    looked_at = 0
+    scan = FastCdcCutter.scan
+
+    def counting(cutter: FastCdcCutter, view: memoryview, *, scanned: int) -> int:
+        nonlocal looked_at
+        length = scan(cutter, view, scanned=scanned)
+        looked_at += length or min(len(view), cutter.params.chunk_bytes_max)
+        return length
+
+    monkeypatch.setattr(FastCdcCutter, "scan", counting)
+
+    ends = cut_in_blocks(SnappingCutter(MEDIUM), data, 256 * KIB)
+
+    assert len(ends) > 40
+    assert looked_at < 1.5 * len(data)
 
 
 def snapping_ends(data: bytes, starts: list[int]) -> list[int]:

@@ -140,11 +140,17 @@ class SnappingCutter:
         self.params = params
         self.base = 0
         fine_mean = max(params.chunk_bytes_mean // _FINE_SHARE, MEAN_BYTES_MIN)
-        self._fine = cutter_for(chunker, ChunkingParams.for_mean(fine_mean))
+        fine_limits = ChunkingParams(
+            chunk_bytes_min=fine_mean // 2,
+            chunk_bytes_mean=fine_mean,
+            chunk_bytes_max=4 * fine_mean,
+        )
+        self._fine = cutter_for(chunker, fine_limits)
         self._coarse = cutter_for(chunker, params)
         self._near_fine = fine_mean // 4
         self._near_coarse = params.chunk_bytes_mean // 4
-        self._fine_reach = self._fine.params.chunk_bytes_max + self._near_fine
+        self._fine_first = fine_limits.chunk_bytes_min
+        self._fine_reach = fine_limits.chunk_bytes_max + self._near_fine
         self._suggestions = _Suggestions()
         self.suggest = self._suggestions.add
         self.suggest_all = self._suggestions.add_all
@@ -179,7 +185,7 @@ class SnappingCutter:
         """A start of a file near a fine cut; gives up for this chunk when there is none."""
         size = len(data)
         if not self._fine_cut:
-            start = self._suggestions.first_from(self.base + self._fine.params.chunk_bytes_min)
+            start = self._suggestions.first_from(self.base + self._fine_first)
             if start is None or start > self.base + self._fine_reach:
                 self._is_fine = size <= self._fine_reach and not ended  # a file may yet begin
                 return 0

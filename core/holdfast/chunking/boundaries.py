@@ -157,13 +157,12 @@ class SnappingCutter:
         self._begin_chunk()
 
     def _begin_chunk(self) -> None:
+        limits = self.params
         self._is_fine = True  # until no file begins near a fine cut
         self._fine_cut = self._coarse_cut = self._scanned = 0
-        self._coarse_bytes = min(_FIRST_LOOK_MEANS * self.params.chunk_bytes_mean, self._max)
-
-    @property
-    def _max(self) -> int:
-        return self.params.chunk_bytes_max
+        self._coarse_bytes = min(
+            _FIRST_LOOK_MEANS * limits.chunk_bytes_mean, limits.chunk_bytes_max
+        )
 
     def next_cut(self, data: memoryview, *, ended: bool = False) -> int:
         """See StreamCutter."""
@@ -191,15 +190,11 @@ class SnappingCutter:
                 return 0
             self._fine_cut = self._fine.scan(data, scanned=self._scanned)
             self._scanned = size
-        cut = self._fine_cut
-        if not cut:
+        if not self._fine_cut:
             return 0
-        near = min(self._near_fine, self._max - cut)
-        if size <= cut + near and near and not ended:
-            return 0
-        start = self._file_start(cut, near, size)
-        self._is_fine = start > 0
-        return start
+        start = self._file_start(self._fine_cut, self._near_fine, size, ended=ended)
+        self._is_fine = start != 0
+        return start or 0
 
     def _cut_coarsely(self, data: memoryview, *, ended: bool) -> int:
         """The start of a file near a content cut, or that cut."""
@@ -209,19 +204,22 @@ class SnappingCutter:
                 return 0
             cut = self._coarse.scan(data, scanned=0)
             if not cut:
-                self._coarse_bytes = self._max
+                self._coarse_bytes = self.params.chunk_bytes_max
                 return 0
             self._coarse_cut = max(cut, self._fine_cut)
-        cut = self._coarse_cut
-        near = min(self._near_coarse, self._max - cut)
-        if size <= cut + near and near and not ended:
-            return 0
-        return self._file_start(cut, near, size) or cut
+        start = self._file_start(self._coarse_cut, self._near_coarse, size, ended=ended)
+        return 0 if start is None else start or self._coarse_cut
 
-    def _file_start(self, cut: int, near: int, size: int) -> int:
-        """Length up to the first file that begins from `cut` to `cut + near`; 0 if none does."""
+    def _file_start(self, cut: int, near: int, size: int, *, ended: bool) -> int | None:
+        """Length up to the first file that begins from `cut` to `cut + near`, or to the maximum.
+
+        0 when none does, None while one may yet begin there.
+        """
+        last = min(cut + near, self.params.chunk_bytes_max)
+        if cut < last and size <= last and not ended:
+            return None
         start = self._suggestions.first_from(self.base + cut)
-        if start is None or start > self.base + min(cut + near, size):
+        if start is None or start > self.base + min(last, size):
             return 0
         return start - self.base
 

@@ -60,7 +60,7 @@ class ArchivedCluster:
 
     def archive_everything(self) -> None:
         """Hand the current segment over and wait until the archiver has done so."""
-        last = self.cluster.sql("SELECT pg_walfile_name(pg_switch_wal() - 1)")
+        last = self.cluster.switch_wal()
         self.wait_for(f"SELECT last_archived_wal >= '{last}' FROM pg_stat_archiver")
 
     def wait_for(self, condition: str) -> None:

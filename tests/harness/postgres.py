@@ -282,9 +282,9 @@ class Cluster:
         self.environment.update(PGHOST=str(self.socket_directory), PGUSER="postgres")
         return self.run(bin_directory() / name, *arguments, code=code)
 
-    def switch_wal(self) -> None:
-        """End the current segment, so that it is archived; does nothing for an unused one."""
-        self.sql("SELECT pg_switch_wal()")
+    def switch_wal(self) -> str:
+        """End the current segment, so that it is archived, unless it is unused; the last one's name."""
+        return self.sql("SELECT pg_walfile_name(pg_switch_wal() - 1)")
 
 
 def _is_alive(pid: int) -> bool:
